@@ -1,0 +1,124 @@
+"""What a format is: how it is recognised, read, and laid out for writing.
+
+Writing is split in two. A format's `plan` is a pure function from names, shapes and dtypes to a
+`Layout`: which files there will be and at which offset each tensor lies. The engine then streams
+bytes into those places from several threads, and asks the layout for what could only be known at
+the end (checksums, an index). So a format never holds a tensor, and never opens an output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from porting.checkpoint.dtypes import DType
+from porting.checkpoint.entry import Checkpoint
+
+Framework = Literal["tensorflow", "pytorch", "mindspore", "onnx", "numpy"]
+Packing = Literal["plain", "nibbles"]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """A tensor to be written.
+
+    tied: name of an earlier spec whose bytes it shares; a format that cannot share writes them again.
+    strings: the values of a string tensor, row-major; None for all others.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: DType
+    tied: str | None = None
+    strings: tuple[bytes, ...] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count * self.dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A run of a tensor's bytes in an output file. Most tensors have one, MindSpore's large ones several."""
+
+    file: int
+    offset: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """Bytes of the format's own at an offset of an output file (header, index, footer)."""
+
+    file: int
+    offset: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where everything goes.
+
+    files: final file names, in the order in which they are put in place; relative to the folder of
+        the output path. The last one is what makes the checkpoint exist (an index, if there is one).
+    extents: for every spec that is written as bytes, its runs in order. A tied spec that the format
+        shares is absent.
+    fixed: bytes known before any tensor is read.
+    checksum: what the engine computes over each tensor's bytes while they pass.
+    finish: from the checksum of each tensor in `extents` to the bytes that depend on them.
+    packing: tensors whose two elements share a byte (ONNX int4), by name; `plain` where absent.
+    """
+
+    files: tuple[str, ...]
+    extents: Mapping[str, tuple[Extent, ...]]
+    fixed: tuple[Patch, ...] = ()
+    checksum: Literal["crc32", "crc32c"] | None = None
+    finish: Callable[[Mapping[str, int]], Sequence[Patch]] | None = None
+    packing: Mapping[str, Packing] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOptions:
+    """What a caller may choose about an output file.
+
+    target: the path as the user gave it (a file, or a prefix for a TensorFlow bundle).
+    shard_size: bytes per shard at most, for formats that shard; None for one file.
+    metadata: string pairs for formats that have a place for them.
+    graph: an ONNX model whose initializers are replaced; its path.
+    extra: options of one format only, by its own names (`crc` for MindSpore).
+    """
+
+    target: Path
+    shard_size: int | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    graph: Path | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One checkpoint format: a file of this package exports one, an entry point `porting.formats` names it.
+
+    name: as `--format` takes it.
+    extension: of the output when the user gives none (`.ckpt`).
+    locate: from a path that the user typed to the path that `read` takes, or None if this is not
+        the format. Looks at content only (a magic, a structure), never at a suffix, and opens no
+        more than it needs. The path may be a file, a folder, or a prefix with no file of its own.
+    read: the checkpoint, lazily.
+    plan: the layout of an output; None where the format is only read.
+    writes: dtypes that can be written.
+    """
+
+    name: str
+    framework: Framework
+    extension: str
+    locate: Callable[[Path], Path | None]
+    read: Callable[[Path], Checkpoint]
+    plan: Callable[[Sequence[TensorSpec], WriteOptions], Layout] | None = None
+    writes: frozenset[str] = frozenset()

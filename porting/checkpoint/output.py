@@ -1,0 +1,117 @@
+"""Outputs appear whole under their final name or not at all.
+
+Everything is written to `.NAME.PID.part` files in the target folder and renamed when the last byte is
+in place. An interrupted run leaves nothing under a final name, and an old output as it was; parts
+of runs that were killed are removed by the next run that writes the same name.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+from porting.errors import FormatError, UsageError
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def remove_stale_parts(folder: Path, names: Sequence[str]) -> None:
+    """Remove the parts of killed runs that were to become one of `names`."""
+    part = re.compile(r"\.(.+)\.(\d+)\.part")
+    with suppress(OSError):
+        for path in folder.iterdir():
+            match = part.fullmatch(path.name)
+            if match and match[1] in names and not _alive(int(match[2])):
+                path.unlink(missing_ok=True)
+
+
+def explain(path: Path, error: OSError) -> FormatError:
+    """An error of the system while writing, in one line."""
+    reasons = {errno.ENOSPC: "no space left on the device", errno.EDQUOT: "disk quota exceeded"}
+    return FormatError(path, "", f"cannot be written: {reasons.get(error.errno or 0, error.strerror or str(error))}")
+
+
+class Output:
+    """The files of one checkpoint being written.
+
+    A context manager: leaving it by an exception removes everything, `commit` puts it in place.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str], *, overwrite: bool = False) -> None:
+        """Open one part per name.
+
+        Raises: UsageError if a final name exists and `overwrite` is false; FormatError if the folder
+        cannot be written to.
+        """
+        self.folder = folder
+        self.names = tuple(names)
+        taken = [name for name in names if os.path.lexists(folder / name)]
+        if taken and not overwrite:
+            raise UsageError(f"{folder / taken[0]}: exists already; --overwrite replaces it")
+        for name in taken:
+            if (folder / name).is_dir():
+                raise UsageError(f"{folder / name}: wanted a file name, got a folder")
+        remove_stale_parts(folder, names)
+        self.parts = tuple(folder / f".{name}.{os.getpid()}.part" for name in names)
+        self.fds: list[int] = []
+        try:
+            for part in self.parts:
+                self.fds.append(os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666))
+        except OSError as error:
+            self.discard()
+            raise explain(folder / names[len(self.fds)], error) from None
+
+    def write(self, file: int, offset: int, data: object) -> None:
+        """Write all of `data` (anything with the buffer protocol) at `offset` of file number `file`.
+
+        Raises: FormatError naming the final file when the system refuses.
+        """
+        view = memoryview(data).cast("B")  # type: ignore[arg-type]
+        try:
+            while view:
+                done = os.pwrite(self.fds[file], view, offset)
+                view, offset = view[done:], offset + done
+        except OSError as error:
+            raise explain(self.folder / self.names[file], error) from None
+
+    def commit(self) -> tuple[Path, ...]:
+        """Put every file in place, the last name last. Returns the final paths."""
+        self.close()
+        finals = tuple(self.folder / name for name in self.names)
+        try:
+            for part, final in zip(self.parts, finals, strict=True):
+                part.replace(final)
+        except OSError as error:
+            raise explain(finals[-1], error) from None
+        return finals
+
+    def close(self) -> None:
+        """Close the descriptors; what was written stays in the parts."""
+        while self.fds:
+            os.close(self.fds.pop())
+
+    def discard(self) -> None:
+        """Remove the parts."""
+        self.close()
+        for part in self.parts:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.discard()

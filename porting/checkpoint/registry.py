@@ -1,0 +1,65 @@
+"""Finds formats: by name, and by what a path holds."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from porting.checkpoint.entry import Checkpoint
+from porting.checkpoint.format import Format
+from porting.errors import FormatError, UsageError
+
+
+@cache
+def formats() -> dict[str, Format]:
+    """All installed formats by name, in the order of their names."""
+    found = [point.load() for point in entry_points(group="porting.formats")]
+    return {kind.name: kind for kind in sorted(found, key=lambda kind: kind.name)}
+
+
+def format_named(name: str) -> Format:
+    """The format of that name.
+
+    Raises: UsageError listing the names there are.
+    """
+    known = formats()
+    if name not in known:
+        raise UsageError(f"format {name}: not known; there are {', '.join(known)}")
+    return known[name]
+
+
+def locate(path: Path, framework: str | None = None) -> tuple[Format, Path]:
+    """The format of what lies at `path`, by content, and the path to read.
+
+    framework: decides where a path is a file of one format and the prefix of another.
+    Raises: FormatError if nothing there is a checkpoint; UsageError if two formats are possible.
+    """
+    hits = [(kind, where) for kind in formats().values() if (where := kind.locate(path)) is not None]
+    if framework is not None and len(hits) > 1:
+        hits = [hit for hit in hits if hit[0].framework == framework] or hits
+    if not hits:
+        if not path.exists():
+            raise FormatError(path, "", "no such file, folder or TensorFlow prefix")
+        raise FormatError(path, "", f"not a checkpoint of any format known ({', '.join(formats())})")
+    if len(hits) > 1:
+        names = " and ".join(f"{kind.name} ({where})" for kind, where in hits)
+        raise UsageError(f"{path}: is both {names}; name the direction or pass --source-format")
+    return hits[0]
+
+
+def read(path: str | Path, *, format: str | None = None, framework: str | None = None) -> Checkpoint:  # noqa: A002
+    """Open a checkpoint of any format, lazily.
+
+    format: skip the search and take this one.
+    Raises: FormatError, UsageError.
+    """
+    where = Path(path)
+    if format is not None:
+        kind = format_named(format)
+        found = kind.locate(where)
+        if found is None:
+            raise FormatError(where, "", f"wanted {format}, but it is not")
+        return kind.read(found)
+    kind, found = locate(where, framework)
+    return kind.read(found)

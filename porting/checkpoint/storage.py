@@ -1,0 +1,224 @@
+"""Where a tensor's bytes are, and how a box of them is read without loading the rest."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from porting.checkpoint.dtypes import DType
+from porting.errors import FormatError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Box = tuple[slice, ...]
+"""One `slice(start, stop)` per leading axis; axes that are not named are taken whole."""
+
+
+class Storage(Protocol):
+    """The bytes of one tensor. `read` allocates at most the box it is asked for."""
+
+    def read(self, box: Box = ()) -> Array:
+        """The elements of the box, in the dtype's numpy carrier; a view of a mapped file where it can be."""
+        ...
+
+    def release(self) -> None:
+        """Give the pages that reading has made resident back to the system; reading again is allowed."""
+        ...
+
+
+class MappedFile:
+    """A file mapped read-only. Views stay valid as long as anyone holds one."""
+
+    __slots__ = ("_buffer", "_map", "fd", "path", "size")
+
+    def __init__(self, path: Path) -> None:
+        """Map `path`.
+
+        Raises: FormatError if it cannot be opened, is not a regular file, or is empty.
+        """
+        self.path = path
+        try:
+            self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise FormatError(path, "", f"cannot be read: {error.strerror}") from None
+        try:
+            self.size = os.fstat(self.fd).st_size
+            if not self.size:
+                raise FormatError(path, "", "is empty")
+            self._map = mmap.mmap(self.fd, self.size, access=mmap.ACCESS_READ)
+        except FormatError:
+            os.close(self.fd)
+            raise
+        except (OSError, ValueError) as error:
+            os.close(self.fd)
+            raise FormatError(path, "", f"cannot be mapped: {error}") from None
+        self._buffer = np.frombuffer(self._map, np.uint8)
+
+    def __del__(self) -> None:
+        fd = getattr(self, "fd", -1)
+        if fd >= 0:
+            self.fd = -1
+            try:
+                os.close(fd)
+            except OSError:
+                return
+
+    @property
+    def view(self) -> memoryview:
+        """The whole file as read-only bytes, nothing of it loaded yet."""
+        return memoryview(self._buffer)
+
+    def bytes(self, offset: int, length: int, place: str) -> memoryview:
+        """`length` bytes from `offset`.
+
+        Raises: FormatError naming `place` if the file does not reach that far.
+        """
+        if offset < 0 or length < 0 or offset + length > self.size:
+            raise FormatError(
+                self.path,
+                place,
+                f"wanted {length} bytes at offset {offset}, the file has {self.size}",
+            )
+        return self.view[offset : offset + length]
+
+    def array(self, offset: int, length: int, place: str) -> Array:
+        """The same bytes as a uint8 array."""
+        self.bytes(offset, length, place)
+        return self._buffer[offset : offset + length]
+
+    def release(self, offset: int = 0, length: int | None = None) -> None:
+        """Drop the pages that lie wholly in the range from this process (they stay in the page cache)."""
+        page = mmap.PAGESIZE
+        start = offset - offset % page
+        stop = self.size if length is None else min(self.size, offset + length)
+        stop += -stop % page
+        if stop > start:
+            self._map.madvise(mmap.MADV_DONTNEED, start, min(stop, self.size + (-self.size % page)) - start)
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """A tensor that lies in a mapped file.
+
+    strides: in bytes, for tensors that are not row-major (torch views); None for row-major ones.
+    """
+
+    file: MappedFile
+    offset: int
+    shape: tuple[int, ...]
+    dtype: DType
+    strides: tuple[int, ...] | None = None
+
+    @property
+    def extent(self) -> int:
+        """How many bytes of the file it spans, gaps of a strided view included."""
+        if not all(self.shape):
+            return 0
+        if self.strides is None:
+            return prod(self.shape) * self.dtype.itemsize
+        return self.dtype.itemsize + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
+
+    def read(self, box: Box = ()) -> Array:
+        raw = self.file.array(self.offset, self.extent, f"tensor at offset {self.offset}")
+        carrier = self.dtype.numpy()
+        if self.strides is None:
+            whole = np.ndarray(self.shape, carrier, buffer=raw.data) if raw.size else np.empty(self.shape, carrier)
+        else:
+            whole = np.ndarray(self.shape, carrier, buffer=raw.data, strides=self.strides) if raw.size else np.empty(
+                self.shape, carrier
+            )
+        return whole[box]
+
+    def release(self) -> None:
+        self.file.release(self.offset, self.extent)
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """A row-major tensor whose bytes lie in several runs, one after the other (MindSpore slices).
+
+    runs: (offset, length) in the file, in order; together exactly the tensor's bytes.
+    """
+
+    file: MappedFile
+    runs: tuple[tuple[int, int], ...]
+    shape: tuple[int, ...]
+    dtype: DType
+
+    def read(self, box: Box = ()) -> Array:
+        carrier = self.dtype.numpy()
+        if not self.shape:
+            return self._flat(0, 1, carrier).reshape(())
+        row = prod(self.shape[1:])
+        start, stop, _ = (box[0] if box else slice(None)).indices(self.shape[0])
+        inner = box[1:]
+        parts = [part[(slice(None), *inner)] for part in self._rows(start, stop, row, carrier)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _rows(self, start: int, stop: int, row: int, carrier: np.dtype[Any]) -> list[Array]:
+        """Rows start:stop as views where a run holds them whole, copied where a run ends inside one."""
+        width = row * self.dtype.itemsize
+        parts: list[Array] = []
+        at, begin = start, 0
+        for offset, length in self.runs:
+            end = begin + length
+            if width and at < stop and at * width < end:
+                whole = min(stop, end // width) - at
+                if whole > 0:
+                    raw = self.file.array(offset + at * width - begin, whole * width, f"slice at {offset}")
+                    parts.append(np.ndarray((whole, *self.shape[1:]), carrier, buffer=raw.data))
+                    at += whole
+                if at < stop and at * width < end:
+                    parts.append(self._flat(at * row, row, carrier).reshape(1, *self.shape[1:]))
+                    at += 1
+            begin = end
+        return parts or [np.empty((max(0, stop - start), *self.shape[1:]), carrier)]
+
+    def _flat(self, first: int, count: int, carrier: np.dtype[Any]) -> Array:
+        """`count` elements from the flat index `first`, copied across the runs they lie in."""
+        out = np.empty(count * self.dtype.itemsize, np.uint8)
+        want, have, begin = first * self.dtype.itemsize, 0, 0
+        for offset, length in self.runs:
+            low, high = max(want, begin), min(want + out.size, begin + length)
+            if low < high:
+                out[have : have + high - low] = self.file.array(offset + low - begin, high - low, f"slice at {offset}")
+                have += high - low
+            begin += length
+        return out.view(carrier)
+
+    def release(self) -> None:
+        for offset, length in self.runs:
+            self.file.release(offset, length)
+
+
+@dataclass(frozen=True, slots=True)
+class InMemory:
+    """A tensor that is already an array: scalars, strings, values made by the caller."""
+
+    array: Array
+
+    def read(self, box: Box = ()) -> Array:
+        return self.array[box] if box else self.array
+
+    def release(self) -> None:
+        return
+
+
+def contiguous_strides(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:
+    """Row-major strides in bytes.
+
+    >>> contiguous_strides((2, 3, 4), 4)
+    (48, 16, 4)
+    """
+    strides: list[int] = []
+    step = itemsize
+    for size in reversed(shape):
+        strides.append(step)
+        step *= max(size, 1)
+    return tuple(reversed(strides))

@@ -1,0 +1,189 @@
+"""Executes a layout: bytes of many tensors into their places, hashed on the way, from a few threads."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Protocol
+
+import numpy as np
+
+from porting.checkpoint.format import Extent, Layout
+from porting.checkpoint.output import Output
+from porting.checkpoint.storage import Array, Storage
+
+PIECE = 2 << 20
+"""Bytes moved at a time: small enough to stay in the second-level cache between reading, hashing and writing."""
+
+Pieces = Callable[[], Iterable[Array]]
+"""Yields a tensor's bytes in order as uint8 arrays. An array may be reused after the next one is asked for."""
+
+
+class Digest(Protocol):
+    """A running hash, as hashlib and xxhash have it."""
+
+    def update(self, data: Any) -> None: ...
+    def hexdigest(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What one tensor's bytes came to: hash as `algorithm:hex`, checksum of the format (0 if it has none)."""
+
+    hash: str
+    checksum: int
+
+
+def digest(algorithm: str) -> Digest:
+    """A new hash of that name: xxh3_128, sha256 or blake3 (which needs the package of that name).
+
+    Raises: KeyError for another name.
+    """
+    if algorithm == "xxh3_128":
+        import xxhash
+
+        return xxhash.xxh3_128()
+    if algorithm == "sha256":
+        import hashlib
+
+        return hashlib.sha256()
+    raise KeyError(algorithm)
+
+
+def crc32c(data: Array, value: int = 0) -> int:
+    """CRC-32C of uint8 data, continued from `value`."""
+    import google_crc32c
+
+    return int(google_crc32c.extend(value, data))
+
+
+def _checksum(kind: str | None) -> Callable[[Array, int], int] | None:
+    if kind == "crc32c":
+        return crc32c
+    if kind == "crc32":
+        return lambda data, value: zlib.crc32(data, value)
+    return None
+
+
+def storage_pieces(storage: Storage, shape: tuple[int, ...], itemsize: int, piece: int = PIECE) -> Iterator[Array]:
+    """A stored tensor's bytes in row-major order, at most about `piece` bytes at a time.
+
+    Splits along the leading axes, so that no piece needs more memory than its own size.
+    """
+    if not all(shape):
+        return
+    for box in row_boxes(shape, itemsize, piece):
+        part = storage.read(box)
+        yield np.ascontiguousarray(part).reshape(-1).view(np.uint8)
+
+
+def row_boxes(shape: tuple[int, ...], itemsize: int, piece: int) -> Iterator[tuple[slice, ...]]:
+    """Boxes that tile the shape in row-major order, each at most about `piece` bytes and contiguous in the result.
+
+    >>> list(row_boxes((4, 2), 8, 32))
+    [(slice(0, 2, None),), (slice(2, 4, None),)]
+    """
+    if not shape or prod(shape) * itemsize <= piece:
+        yield ()
+        return
+    inner = prod(shape[1:]) * itemsize
+    if inner > piece and len(shape) > 1:
+        for i in range(shape[0]):
+            for box in row_boxes(shape[1:], itemsize, piece):
+                yield (slice(i, i + 1), *box)
+        return
+    rows = max(1, piece // max(1, inner))
+    for i in range(0, shape[0], rows):
+        yield (slice(i, min(i + rows, shape[0])),)
+
+
+def nibbles(pieces: Iterable[Array]) -> Iterator[Array]:
+    """Elements of one byte each to two in a byte, the first in the low half (ONNX's int4)."""
+    odd: Array | None = None
+    for piece in pieces:
+        data = piece if odd is None else np.concatenate([odd, piece])
+        even = data.size - data.size % 2
+        pairs = data[:even] & 0x0F
+        odd = data[even:].copy() if even < data.size else None
+        if even:
+            yield pairs[0::2] | pairs[1::2] << 4
+    if odd is not None:
+        yield odd & 0x0F
+
+
+def _place(output: Output, extents: tuple[Extent, ...], pieces: Iterable[Array], feed: Callable[[Array], None]) -> None:
+    """Write the pieces one after the other into the extents, calling `feed` on each piece."""
+    runs = iter(extents)
+    run = next(runs, Extent(0, 0, 0))
+    used = 0
+    for piece in pieces:
+        feed(piece)
+        data = piece
+        while data.size:
+            if used == run.nbytes:
+                run, used = next(runs), 0
+                continue
+            part = data[: run.nbytes - used]
+            output.write(run.file, run.offset + used, part)
+            used += part.size
+            data = data[part.size :]
+    if used != run.nbytes or next(runs, None) is not None:
+        raise AssertionError("a tensor came out shorter than its layout")
+
+
+def fill(
+    output: Output,
+    layout: Layout,
+    sources: Mapping[str, Pieces],
+    *,
+    algorithm: str = "xxh3_128",
+    threads: int = 2,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Written]:
+    """Write the layout's own bytes and every tensor's. The output is complete afterwards, but not committed.
+
+    sources: for every name in `layout.extents`, its bytes.
+    progress: called with the number of bytes just written.
+    Raises: what writing or a source raises; the first failure stops the other threads' next tensor.
+    """
+    for patch in layout.fixed:
+        output.write(patch.file, patch.offset, patch.data)
+    step = _checksum(layout.checksum)
+    stop = False
+
+    def one(name: str) -> Written | None:
+        if stop:
+            return None
+        state = digest(algorithm)
+        checksum = 0
+
+        def feed(piece: Array) -> None:
+            nonlocal checksum
+            state.update(piece)
+            if step is not None:
+                checksum = step(piece, checksum)
+            if progress is not None:
+                progress(piece.size)
+
+        pieces = sources[name]()
+        if layout.packing.get(name) == "nibbles":
+            pieces = nibbles(pieces)
+        _place(output, layout.extents[name], pieces, feed)
+        return Written(f"{algorithm}:{state.hexdigest()}", checksum)
+
+    names = sorted(layout.extents, key=lambda name: -sum(run.nbytes for run in layout.extents[name]))
+    with ThreadPoolExecutor(threads) as pool:
+        jobs = {name: pool.submit(one, name) for name in names}
+        try:
+            wait(jobs.values(), return_when=FIRST_EXCEPTION)
+        finally:
+            stop = True
+        results = {name: job.result() for name, job in jobs.items() if not job.cancelled()}
+    done = {name: result for name, result in results.items() if result is not None}
+    if layout.finish is not None:
+        for patch in layout.finish({name: result.checksum for name, result in done.items()}):
+            output.write(patch.file, patch.offset, patch.data)
+    return done
