@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from porting.checkpoint.dtypes import DType
-from porting.checkpoint.entry import Checkpoint
+from porting.checkpoint.entry import Checkpoint, TensorEntry
 
 Framework = Literal["tensorflow", "pytorch", "mindspore", "onnx", "numpy"]
 Packing = Literal["plain", "nibbles"]
@@ -113,6 +113,8 @@ class Format:
     read: the checkpoint, lazily.
     plan: the layout of an output; None where the format is only read.
     writes: dtypes that can be written.
+    adapt: what the format needs done to the tensors before `plan` sees them, lazily: ONNX renames and
+        transposes into the initializers of a given graph. None for all others.
     """
 
     name: str
@@ -122,3 +124,4 @@ class Format:
     read: Callable[[Path], Checkpoint]
     plan: Callable[[Sequence[TensorSpec], WriteOptions], Layout] | None = None
     writes: frozenset[str] = frozenset()
+    adapt: Callable[[Mapping[str, TensorEntry], WriteOptions], Mapping[str, TensorEntry]] | None = None

@@ -222,3 +222,25 @@ def contiguous_strides(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:
         strides.append(step)
         step *= max(size, 1)
     return tuple(reversed(strides))
+
+
+@dataclass(frozen=True, slots=True)
+class Permuted:
+    """Another storage with its axes in another order; nothing is copied until a box is read.
+
+    shape: of the inner storage.
+    axes: as numpy.transpose takes them: axis i of the result is axis axes[i] of the inner one.
+    """
+
+    inner: Storage
+    shape: tuple[int, ...]
+    axes: tuple[int, ...]
+
+    def read(self, box: Box = ()) -> Array:
+        want = [slice(None)] * len(self.axes)
+        for axis, part in zip(self.axes, box, strict=False):
+            want[axis] = part
+        return self.inner.read(tuple(want)).transpose(self.axes)
+
+    def release(self) -> None:
+        self.inner.release()

@@ -66,6 +66,8 @@ def write(
     options = WriteOptions(
         target, shard_size, dict(metadata or {}), Path(graph) if graph else None, dict(extra or {})
     )
+    if kind.adapt is not None:
+        entries = dict(kind.adapt(entries, options))
     layout = kind.plan([spec_of(entry, entries) for entry in entries.values()], options)
     sources = {
         name: partial(storage_pieces, entry.storage, entry.shape, entry.dtype.itemsize)

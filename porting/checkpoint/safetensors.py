@@ -1,0 +1,16 @@
+"""Stub."""
+from pathlib import Path
+from porting.checkpoint.entry import Checkpoint
+from porting.checkpoint.format import Format
+
+
+def locate(path: Path) -> Path | None:
+    return None
+
+
+def read(path: Path) -> Checkpoint:
+    raise NotImplementedError
+
+
+FORMAT = Format("safetensors", "pytorch", ".safetensors", locate, read)
+MINDSPORE = Format("mindspore-safetensors", "mindspore", ".safetensors", locate, read)
