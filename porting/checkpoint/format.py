@@ -8,7 +8,7 @@ the end (checksums, an index). So a format never holds a tensor, and never opens
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -115,6 +115,9 @@ class Format:
     writes: dtypes that can be written.
     adapt: what the format needs done to the tensors before `plan` sees them, lazily: ONNX renames and
         transposes into the initializers of a given graph. None for all others.
+    verify: reads a whole checkpoint of this format and compares every checksum that the files store
+        with the bytes they hold; one line per tensor (or file) that is wrong, nothing when all is
+        well. None where the format stores no checksums. Reading alone does not check tensors' bytes.
     """
 
     name: str
@@ -125,3 +128,4 @@ class Format:
     plan: Callable[[Sequence[TensorSpec], WriteOptions], Layout] | None = None
     writes: frozenset[str] = frozenset()
     adapt: Callable[[Mapping[str, TensorEntry], WriteOptions], Mapping[str, TensorEntry]] | None = None
+    verify: Callable[[Checkpoint], Iterable[str]] | None = None
