@@ -1,0 +1,61 @@
+"""Tensors whose elements are four bits wide, two to a byte in the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from porting.checkpoint.dtypes import DType
+from porting.checkpoint.storage import Array, Box, MappedFile
+
+
+@dataclass(frozen=True, slots=True)
+class Nibbles:
+    """A row-major tensor of a four-bit dtype, the first element of a byte in its low half.
+
+    Reads into one element per byte, as ml_dtypes holds them (negative integers sign-extended).
+    """
+
+    file: MappedFile
+    offset: int
+    shape: tuple[int, ...]
+    dtype: DType
+
+    def read(self, box: Box = ()) -> Array:
+        carrier = self.dtype.numpy()
+        if not all(self.shape):
+            return np.empty(self.shape, carrier)[box]
+        first, lead = self._span(box)
+        rest = self.shape[len(lead) :]
+        values = self._flat(first, prod(lead) * prod(rest))
+        whole = values.view(carrier).reshape(*lead, *rest)
+        return whole[(*(slice(None) for _ in lead), *box[len(lead) :])]
+
+    def _span(self, box: Box) -> tuple[int, list[int]]:
+        """Flat index of the box's first element, and the box's sizes on the leading axes that it cuts in one run."""
+        first, inner = 0, prod(self.shape)
+        lead: list[int] = []
+        for size, part in zip(self.shape, box, strict=False):
+            inner //= size
+            start, stop, _ = part.indices(size)
+            first += start * inner
+            lead.append(max(0, stop - start))
+            if lead[-1] != 1:
+                break
+        return first, lead
+
+    def _flat(self, first: int, count: int) -> Array:
+        """`count` elements from the flat index `first`, one to a byte."""
+        low, high = first // 2, (first + count + 1) // 2
+        pairs = self.file.array(self.offset + low, high - low, f"tensor at offset {self.offset}")
+        out = np.empty(2 * pairs.size, np.uint8)
+        out[0::2] = pairs & 0x0F
+        out[1::2] = pairs >> 4
+        values = out[first % 2 : first % 2 + count]
+        # Two's complement of four bits to eight: uint8 wraps around.
+        return (values ^ 8) - np.uint8(8) if self.dtype.kind == "int" else values
+
+    def release(self) -> None:
+        self.file.release(self.offset, (prod(self.shape) + 1) // 2)
