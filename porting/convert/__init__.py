@@ -1,0 +1,1 @@
+"""From one dialect of a model family to another: the notation, the plan, the ledger."""

@@ -1,0 +1,220 @@
+"""The notation of a table's cells: a name and its axes.
+
+    encoder/layer_{layer}/intermediate/dense/kernel : hidden inner
+    layer.{layer}.self_attn.in_proj_weight          : (proj out) hidden
+    {proj[query key value]}.weight | {proj[q k v]}.weight : out hidden
+
+Left of the colon stands a name. `{layer}` is a field of digits, `{proj[query key value]}` one of the
+listed words, `{task*}` any word without separators. Names after a `|` are read as well, the first
+is the one that is written. Right of it stand the axes, outermost first: a label, a fold of labels
+in parentheses (outer first), or `1` for an axis that is always 1. `hidden'` is another axis of the
+same size as `hidden`. A cell without a colon is a scalar.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import Literal
+
+from porting.errors import TableError
+
+FieldKind = Literal["digits", "words", "free"]
+
+_FIELD = re.compile(r"\{(\w+)(\*|\[[^\]]*\])?\}")
+_LABEL = re.compile(r"[a-z]\w*'*")
+_DIGITS = r"(?:0|[1-9][0-9]*)"
+_FREE = r"[^/.\s]+"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A varying part of a name. `words` are its values in order, for kind `words` only."""
+
+    name: str
+    kind: FieldKind
+    words: tuple[str, ...] = ()
+
+    def pattern(self) -> str:
+        """As a regular expression with a named group."""
+        body = {"digits": _DIGITS, "free": _FREE}.get(self.kind) or "|".join(map(re.escape, self.words))
+        return f"(?P<{self.name}>{body})"
+
+
+@dataclass(frozen=True)
+class Template:
+    """A name with fields.
+
+    >>> Template.parse("layer.{layer}.weight").fill({"layer": "3"})
+    'layer.3.weight'
+    """
+
+    parts: tuple[str | Field, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Template:
+        """Raises: TableError for braces that are not a field, a repeated field, or a field touching another."""
+        parts: list[str | Field] = []
+        at = 0
+        for match in _FIELD.finditer(text):
+            if match.start() > at:
+                parts.append(text[at : match.start()])
+            parts.append(_field(match, text))
+            at = match.end()
+        if at < len(text):
+            parts.append(text[at:])
+        template = cls(tuple(parts))
+        names = [field.name for field in template.fields]
+        if any("{" in part or "}" in part for part in parts if isinstance(part, str)):
+            raise TableError(f"{text}: braces that are no field")
+        if len(set(names)) != len(names):
+            raise TableError(f"{text}: a field occurs twice")
+        if any(isinstance(a, Field) and isinstance(b, Field) for a, b in zip(parts, parts[1:], strict=False)):
+            raise TableError(f"{text}: two fields without a letter between them")
+        return template
+
+    @cached_property
+    def fields(self) -> tuple[Field, ...]:
+        """The fields in order."""
+        return tuple(part for part in self.parts if isinstance(part, Field))
+
+    @cached_property
+    def regex(self) -> re.Pattern[str]:
+        """Matches a full name and nothing else."""
+        return re.compile("".join(p.pattern() if isinstance(p, Field) else re.escape(p) for p in self.parts))
+
+    @cached_property
+    def tail(self) -> str:
+        """The literal end, which a name must have to match: a cheap first test."""
+        last = self.parts[-1] if self.parts else ""
+        return last if isinstance(last, str) else ""
+
+    def match(self, name: str) -> dict[str, str] | None:
+        """The values of the fields if the full name matches."""
+        hit = self.regex.fullmatch(name)
+        return None if hit is None else hit.groupdict()
+
+    def fill(self, values: dict[str, str]) -> str:
+        """The name with these values. Raises: KeyError for a field without one."""
+        return "".join(values[part.name] if isinstance(part, Field) else part for part in self.parts)
+
+    def spellings(self) -> Iterator[tuple[str | Field, ...]]:
+        """The template with every listed word in place: only digit and free fields are left."""
+        choices = [p.words if isinstance(p, Field) and p.kind == "words" else (p,) for p in self.parts]
+        yield from product(*choices)
+
+    def __str__(self) -> str:
+        return "".join(f"{{{part.name}}}" if isinstance(part, Field) else part for part in self.parts)
+
+
+def _field(match: re.Match[str], text: str) -> Field:
+    name, rest = match[1], match[2]
+    if rest is None:
+        return Field(name, "digits")
+    if rest == "*":
+        return Field(name, "free")
+    words = tuple(rest[1:-1].split())
+    if not words or len(set(words)) != len(words):
+        raise TableError(f"{text}: field {name} needs different words")
+    return Field(name, "words", words)
+
+
+Axis = tuple[str, ...]
+"""The labels folded into one axis, outer first; one label for a plain axis, none for an axis of size 1."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A name, its other spellings, and its axes."""
+
+    templates: tuple[Template, ...]
+    axes: tuple[Axis, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Cell:
+        """Raises: TableError naming the cell and what is wrong in it.
+
+        >>> Cell.parse("w : (proj out) hidden").axes
+        (('proj', 'out'), ('hidden',))
+        """
+        names, _, axes = text.partition(" :")
+        templates = tuple(Template.parse(name.strip()) for name in names.split(" | "))
+        if not all(template.parts for template in templates):
+            raise TableError(f"{text!r}: a cell needs a name")
+        cell = cls(templates, _axes(axes, text))
+        first = {(field.name, field.kind, len(field.words)) for field in templates[0].fields}
+        for other in templates[1:]:
+            if {(field.name, field.kind, len(field.words)) for field in other.fields} != first:
+                raise TableError(f"{text}: every spelling needs the same fields")
+        labels = [*cell.labels, *(field.name for field in templates[0].fields)]
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise TableError(f"{text}: {', '.join(twice)} occurs twice in one cell; a second axis of that size is {twice[0]}'")
+        return cell
+
+    @property
+    def template(self) -> Template:
+        """The name that is written."""
+        return self.templates[0]
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """Of the name that is written."""
+        return self.templates[0].fields
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """All labels of the axes, unfolded, in memory order."""
+        return tuple(label for axis in self.axes for label in axis)
+
+    @property
+    def rank(self) -> int:
+        """Number of axes."""
+        return len(self.axes)
+
+    def match(self, name: str) -> dict[str, str] | None:
+        """Field values if one of the spellings matches, words translated to those of the first spelling."""
+        for template in self.templates:
+            if not name.endswith(template.tail):
+                continue
+            hit = template.match(name)
+            if hit is not None:
+                return self._translate(template, hit)
+        return None
+
+    def _translate(self, template: Template, values: dict[str, str]) -> dict[str, str]:
+        own = {field.name: field for field in self.fields}
+        for field in template.fields:
+            if field.kind == "words":
+                values[field.name] = own[field.name].words[field.words.index(values[field.name])]
+        return values
+
+    def __str__(self) -> str:
+        return f"{self.template} : {' '.join(show_axis(axis) for axis in self.axes)}".rstrip(" :")
+
+
+def show_axis(axis: Axis) -> str:
+    """An axis as the notation writes it."""
+    return axis[0] if len(axis) == 1 else f"({' '.join(axis)})" if axis else "1"
+
+
+def _axes(text: str, cell: str) -> tuple[Axis, ...]:
+    axes: list[Axis] = []
+    for token in re.findall(r"\([^()]*\)|[^\s()]+|[()]", text):
+        if token == "1":
+            axes.append(())
+            continue
+        labels = tuple(token[1:-1].split()) if token.startswith("(") and token.endswith(")") else (token,)
+        wrong = [label for label in labels if not _LABEL.fullmatch(label)]
+        if wrong or len(token) == 1 and token in "()" or not labels:
+            raise TableError(f"{cell}: {token!r} is not a label, a fold of labels in parentheses, or 1")
+        axes.append(labels)
+    return tuple(axes)
+
+
+def size_label(label: str) -> str:
+    """The label whose size this one has: `hidden'` has that of `hidden`."""
+    return label.rstrip("'")

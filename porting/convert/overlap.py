@@ -1,0 +1,67 @@
+"""Can one name match two templates? Decided exactly, when a table is built."""
+
+from __future__ import annotations
+
+from porting.convert.notation import Field, Template
+
+_Token = tuple[str, bool]
+"""(character class, may repeat): a literal character, `digit`, or `free`."""
+
+
+def _tokens(parts: tuple[str | Field, ...]) -> list[_Token]:
+    tokens: list[_Token] = []
+    for part in parts:
+        if isinstance(part, Field):
+            tokens.append(("digit" if part.kind == "digits" else "free", True))
+        else:
+            tokens.extend((char, False) for char in part)
+    return tokens
+
+
+def _meet(a: str, b: str) -> bool:
+    """Is there a character in both classes?"""
+    if len(a) > 1 and len(b) > 1:
+        return True
+    if len(b) > 1:
+        a, b = b, a
+    if a == "digit":
+        return b.isdigit()
+    if a == "free":
+        return b not in "/. "
+    return a == b
+
+
+def templates_overlap(one: Template, two: Template) -> str | None:
+    """A spelling of `one` that `two` matches too, or None.
+
+    Walks both as automata at once. Leading zeros are let through, so `x01` may be reported where
+    only `x1` exists: an overlap is never missed, and no table needs such names.
+
+    >>> templates_overlap(Template.parse("layer.{layer}.w"), Template.parse("layer.0.w"))
+    'layer.{layer}.w'
+    """
+    for first in one.spellings():
+        for second in two.spellings():
+            if _reach(_tokens(first), _tokens(second)):
+                return "".join(f"{{{part.name}}}" if isinstance(part, Field) else part for part in first)
+    return None
+
+
+def _reach(a: list[_Token], b: list[_Token]) -> bool:
+    seen: set[tuple[int, int]] = set()
+    todo = [(0, 0)]
+    while todo:
+        i, j = todo.pop()
+        if (i, j) in seen:
+            continue
+        seen.add((i, j))
+        if i == len(a) and j == len(b):
+            return True
+        if i == len(a) or j == len(b) or not _meet(a[i][0], b[j][0]):
+            continue
+        todo.append((i + 1, j + 1))
+        if a[i][1]:
+            todo.append((i, j + 1))
+        if b[j][1]:
+            todo.append((i + 1, j))
+    return False

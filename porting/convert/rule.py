@@ -1,0 +1,94 @@
+"""The operation between two cells, derived from their labels.
+
+The set of operations is closed. From the fields and axes of two cells follow, and nothing else:
+
+    permute    the labels of the axes stand in another order
+    split      an axis here is a field of the name there: one tensor becomes several
+    stack      a field here is an axis there: several tensors become one
+    fold       labels share an axis (row-major, outer first) on one side only
+    replicate  a field there that is nowhere here: every value gets the same tensor
+    equal      a field here that is nowhere there: all values must hold the same bits
+
+Tie and drop belong to rows. Each is index arithmetic on elements, so its inverse is the rule derived
+with the two cells exchanged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from porting.convert.notation import Cell, show_axis
+from porting.errors import TableError
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How a target cell comes from a source cell. All tuples hold labels.
+
+    split: source axes that are target fields. stack: source fields that are target axes, in target order.
+    kept: labels that are axes on both sides, in target order. permuted: their order in memory changes.
+    replicate, equal: fields without a counterpart. unfold, fold: an axis of several labels is taken apart, put together.
+    """
+
+    source: Cell
+    target: Cell
+    split: tuple[str, ...]
+    stack: tuple[str, ...]
+    kept: tuple[str, ...]
+    permuted: bool
+    replicate: tuple[str, ...]
+    equal: tuple[str, ...]
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The operations in words, in the order in which they apply; `("copy",)` if none is needed.
+
+        >>> derive(Cell.parse("k : hidden inner"), Cell.parse("w : inner hidden")).steps
+        ('transpose',)
+        >>> derive(Cell.parse("w : (proj out) hidden"), Cell.parse("{proj[q k v]} : out hidden")).steps
+        ('unfold (proj out)', 'split proj')
+        """
+        words: list[str] = []
+        out_axes = {axis for axis in self.target.axes if len(axis) > 1}
+        in_axes = {axis for axis in self.source.axes if len(axis) > 1}
+        words += [f"unfold {show_axis(axis)}" for axis in self.source.axes if axis in in_axes - out_axes]
+        words += [f"split {label}" for label in self.split]
+        if self.permuted:
+            plain = len(self.source.axes) == len(self.target.axes) == len(self.kept) == 2
+            before = [label for label in self.source.labels if label in self.kept]
+            words.append("transpose" if plain else f"permute {' '.join(before)} -> {' '.join(self.kept)}")
+        words += [f"stack {label}" for label in self.stack]
+        words += [f"fold {show_axis(axis)}" for axis in self.target.axes if axis in out_axes - in_axes]
+        words += [f"replicate over {label}" for label in self.replicate]
+        words += [f"equal over {label}" for label in self.equal]
+        if not words and self.source.rank != self.target.rank:
+            words.append("reshape by axes of 1")
+        return tuple(words) or ("copy",)
+
+
+def derive(source: Cell, target: Cell) -> Rule:
+    """The rule from one cell to another.
+
+    Raises: TableError if a label is an axis on one side and nowhere on the other: elements would be
+    lost or invented.
+    """
+    source_fields = {field.name for field in source.fields if field.kind != "free"}
+    target_fields = {field.name for field in target.fields if field.kind != "free"}
+    lost = [label for label in source.labels if label not in target.labels and label not in target_fields]
+    made = [label for label in target.labels if label not in source.labels and label not in source_fields]
+    if lost or made:
+        sides = [f"{label} is an axis of the source only" for label in lost]
+        sides += [f"{label} is an axis of the target only" for label in made]
+        raise TableError("; ".join(sides))
+    kept = tuple(label for label in target.labels if label in source.labels)
+    order = tuple(label for label in source.labels if label in target.labels)
+    return Rule(
+        source=source,
+        target=target,
+        split=tuple(label for label in source.labels if label in target_fields),
+        stack=tuple(label for label in target.labels if label in source_fields),
+        kept=kept,
+        permuted=kept != order,
+        replicate=tuple(f.name for f in target.fields if f.name in target_fields - source_fields - set(source.labels)),
+        equal=tuple(f.name for f in source.fields if f.name in source_fields - target_fields - set(target.labels)),
+    )

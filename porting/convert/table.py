@@ -1,0 +1,252 @@
+"""A family's table: one row per parameter, one column per dialect.
+
+A family is data. `Family` checks it when it is built: every cell parses, no name matches two rows,
+every pair of cells of a row can be derived from each other, every tie points at a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
+from itertools import combinations
+from typing import Literal
+
+from porting.convert.notation import Cell, Template
+from porting.convert.overlap import templates_overlap
+from porting.convert.rule import derive
+from porting.errors import TableError
+
+Framework = Literal["tensorflow", "pytorch", "mindspore", "onnx", "numpy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One form of a cell. `when` is the config key and value that choose it; rank chooses when reading."""
+
+    cell: Cell
+    when: tuple[str, bool] | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One parameter in every dialect that has it.
+
+    cells: variants per dialect, the default one first.
+    tie: a name template of the same dialect's row that this one is a copy of (a tied decoder). It is
+        written only if a reference lists it or its values differ and the target has a cell for it.
+    drop: why the tensor is not carried over to a dialect without a cell for it.
+    optional: the group is whole without it.
+    """
+
+    cells: Mapping[str, tuple[Variant, ...]]
+    tie: str | None = None
+    drop: str | None = None
+    optional: bool = False
+
+    @property
+    def key(self) -> str:
+        """Names the row in messages and in code: the first dialect's name template."""
+        return str(next(iter(self.cells.values()))[0].cell.template)
+
+
+def variants(key: str, *, true: str, false: str) -> tuple[Variant, ...]:
+    """Two forms of a cell, chosen by a boolean of the config; the form for true is the default."""
+    return Variant(Cell.parse(true), (key, True)), Variant(Cell.parse(false), (key, False))
+
+
+def row(
+    *, tie: str | None = None, drop: str | None = None, optional: bool = False, **cells: str | tuple[Variant, ...]
+) -> Row:
+    """A row from cells in the notation, one keyword per dialect.
+
+    Raises: TableError for a cell that does not parse.
+    """
+    parsed = {name: (Variant(Cell.parse(cell)),) if isinstance(cell, str) else cell for name, cell in cells.items()}
+    if not parsed:
+        raise TableError("a row without cells")
+    return Row(parsed, tie, drop, optional)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that are present together or not at all.
+
+    at: the level of the scope whose prefix the names carry (`base` for the encoder, `head` …).
+    required: a checkpoint without it is not of this family.
+    """
+
+    name: str
+    rows: tuple[Row, ...]
+    at: str = "base"
+    required: bool = False
+
+
+def group(name: str, *rows: Row, at: str = "base", required: bool = False) -> Group:
+    """A group of rows."""
+    return Group(name, rows, at, required)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Prefixes per level, as a released or saved model of the dialect has them."""
+
+    levels: Mapping[str, str]
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    def prefix(self, level: str) -> str:
+        """The prefix of a level; levels that are not listed have none."""
+        return self.levels.get(level, "")
+
+
+def scope(base: str = "", *, variables: Mapping[str, str] | None = None, **levels: str) -> Scope:
+    """A scope: prefix of the base level, then of others by keyword, and values of free name fields."""
+    return Scope({"base": base, **levels}, dict(variables or {}))
+
+
+@dataclass(frozen=True, slots=True)
+class SlotForm:
+    """How one optimizer's state is named in a dialect.
+
+    optimizer: its name in the field (`AdamWeightDecay`, `Adam`, `AdamW`).
+    roles: role (`m`, `v`) to a pattern of the slot's name with `{name}` for the parameter's.
+    scalars: role (`step`, `beta1_power`, `beta2_power`) to a full name.
+    bias_correction: whether the optimizer corrects the moments by 1 - beta^t; None if it may be either.
+    """
+
+    optimizer: str
+    roles: Mapping[str, str]
+    scalars: Mapping[str, str] = field(default_factory=dict)
+    bias_correction: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """One column: whose names these are, which framework reads them, under which scopes they occur.
+
+    scopes: the first is written by default; the last resort when reading is any prefix at all.
+    separator: between the parts of a name.
+    format: name of the format that is written by default.
+    """
+
+    name: str
+    framework: Framework
+    scopes: tuple[Scope, ...]
+    separator: str = "."
+    format: str = "safetensors"
+    slots: tuple[SlotForm, ...] = ()
+
+
+@dataclass(frozen=True)
+class Family:
+    """All dialects of one model family.
+
+    labels: label to the config keys that hold its size, first found wins (`hidden` to `hidden_size`, `d_model`).
+    config_files: names under which a config lies beside a checkpoint.
+    specialises: a family that wins when names alone fit both.
+    evidence: sizes that decide between families whose names are the same (`{"token_types": 1}`).
+    """
+
+    name: str
+    dialects: tuple[Dialect, ...]
+    groups: tuple[Group, ...]
+    labels: Mapping[str, tuple[str, ...]]
+    config_files: tuple[str, ...] = ("config.json",)
+    specialises: str | None = None
+    evidence: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises: TableError with every problem of the table."""
+        problems = [*self._unknown_dialects(), *self._overlaps(), *self._underivable(), *self._dangling_ties()]
+        if problems:
+            raise TableError("\n".join([f"family {self.name}: the table is wrong", *(f"  {p}" for p in problems)]))
+
+    def dialect(self, name: str) -> Dialect:
+        """Raises: KeyError."""
+        return {dialect.name: dialect for dialect in self.dialects}[name]
+
+    def dialect_for(self, framework: str) -> Dialect | None:
+        """The first dialect of a framework: the one that `tf2ms` and its like mean."""
+        return next((dialect for dialect in self.dialects if dialect.framework == framework), None)
+
+    def rows(self) -> Iterator[tuple[Group, Row]]:
+        """Every row with its group, in the order of the table."""
+        for member in self.groups:
+            for line in member.rows:
+                yield member, line
+
+    @cached_property
+    def version(self) -> str:
+        """A hash of the table's text: two ledgers with the same version were written by the same rules."""
+        lines = [f"{self.name} {dict(self.labels)} {dict(self.evidence)}"]
+        lines += [repr(dialect) for dialect in self.dialects]
+        for member, line in self.rows():
+            cells = {n: [(str(v.cell.templates), v.cell.axes, v.when) for v in vs] for n, vs in line.cells.items()}
+            lines.append(f"{member.name} {member.at} {member.required} {cells} {line.tie} {line.drop} {line.optional}")
+        return sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+    def _unknown_dialects(self) -> Iterator[str]:
+        known = {dialect.name for dialect in self.dialects}
+        for _, line in self.rows():
+            for name in line.cells:
+                if name not in known:
+                    yield f"{line.key}: dialect {name} is not listed"
+
+    def _overlaps(self) -> Iterator[str]:
+        for dialect in self.dialects:
+            names = [
+                (line.key, template)
+                for _, line in self.rows()
+                for template in dict.fromkeys(t for v in line.cells.get(dialect.name, ()) for t in v.cell.templates)
+            ]
+            for (key_a, one), (key_b, two) in combinations(names, 2):
+                if key_a != key_b or one != two:
+                    spelling = _overlap(one, two)
+                    if spelling:
+                        yield f"{dialect.name}: {spelling} matches both {one} and {two}"
+
+    def _underivable(self) -> Iterator[str]:
+        for _, line in self.rows():
+            ranks = {name: [variant.cell.rank for variant in forms] for name, forms in line.cells.items()}
+            for name, found in ranks.items():
+                if len(set(found)) != len(found):
+                    yield f"{name}: {line.key}: variants of equal rank cannot be told apart"
+            for one, two in combinations(line.cells, 2):
+                for a in line.cells[one]:
+                    for b in line.cells[two]:
+                        yield from _derivation_problem(line, one, a.cell, two, b.cell)
+
+    def _dangling_ties(self) -> Iterator[str]:
+        for _, line in self.rows():
+            if line.tie is None:
+                continue
+            for name in line.cells:
+                if self.tied_row(line, name) is None:
+                    yield f"{name}: {line.key} is tied to {line.tie}, which is no row"
+
+    def tied_row(self, line: Row, dialect: str) -> Row | None:
+        """The row that a tie points at."""
+        for _, other in self.rows():
+            if any(str(v.cell.template) == line.tie for forms in other.cells.values() for v in forms) and dialect in other.cells:
+                return other
+        return None
+
+
+def _overlap(one: Template, two: Template) -> str | None:
+    if one.tail and two.tail and not (one.tail.endswith(two.tail) or two.tail.endswith(one.tail)):
+        return None
+    return templates_overlap(one, two)
+
+
+def _derivation_problem(line: Row, one: str, a: Cell, two: str, b: Cell) -> Iterator[str]:
+    for source, cell, target, other in ((one, a, two, b), (two, b, one, a)):
+        try:
+            derive(cell, other)
+        except TableError as error:
+            yield f"{line.key}: {source} to {target}: {error}"
+
+
+def select(rows: Sequence[Row], dialect: str) -> tuple[Row, ...]:
+    """The rows that a dialect has."""
+    return tuple(line for line in rows if dialect in line.cells)
