@@ -72,6 +72,8 @@ class Layout:
     fixed: bytes known before any tensor is read.
     checksum: what the engine computes over each tensor's bytes while they pass.
     finish: from the checksum of each tensor in `extents` to the bytes that depend on them.
+    finish_runs: the same from the checksums of each tensor's runs, for a checksum over a file whose
+        own bytes lie between them. A layout has one of the two at most.
     packing: tensors whose two elements share a byte (ONNX int4), by name; `plain` where absent.
     """
 
@@ -80,6 +82,7 @@ class Layout:
     fixed: tuple[Patch, ...] = ()
     checksum: Literal["crc32", "crc32c"] | None = None
     finish: Callable[[Mapping[str, int]], Sequence[Patch]] | None = None
+    finish_runs: Callable[[Mapping[str, tuple[int, ...]]], Sequence[Patch]] | None = None
     packing: Mapping[str, Packing] = field(default_factory=dict)
 
 

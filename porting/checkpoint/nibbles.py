@@ -24,6 +24,7 @@ class Nibbles:
     dtype: DType
 
     def read(self, box: Box = ()) -> Array:
+        """The elements of the box, unpacked; only the run of bytes that holds them is touched."""
         carrier = self.dtype.numpy()
         if not all(self.shape):
             return np.empty(self.shape, carrier)[box]
@@ -58,4 +59,5 @@ class Nibbles:
         return (values ^ 8) - np.uint8(8) if self.dtype.kind == "int" else values
 
     def release(self) -> None:
+        """Give the pages back."""
         self.file.release(self.offset, (prod(self.shape) + 1) // 2)

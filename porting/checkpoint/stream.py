@@ -31,10 +31,14 @@ class Digest(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What one tensor's bytes came to: hash as `algorithm:hex`, checksum of the format (0 if it has none)."""
+    """What one tensor's bytes came to.
+
+    hash: as `algorithm:hex`.
+    checksums: the format's, of the whole tensor or of each of its runs; 0 if the format has none.
+    """
 
     hash: str
-    checksum: int
+    checksums: tuple[int, ...]
 
 
 def digest(algorithm: str) -> Digest:
@@ -114,23 +118,24 @@ def nibbles(pieces: Iterable[Array]) -> Iterator[Array]:
         yield odd & 0x0F
 
 
-def _place(output: Output, extents: tuple[Extent, ...], pieces: Iterable[Array], feed: Callable[[Array], None]) -> None:
-    """Write the pieces one after the other into the extents, calling `feed` on each piece."""
-    runs = iter(extents)
-    run = next(runs, Extent(0, 0, 0))
-    used = 0
+def _place(
+    output: Output, extents: tuple[Extent, ...], pieces: Iterable[Array], feed: Callable[[int, Array], None]
+) -> None:
+    """Write the pieces one after the other into the extents, calling `feed` on each part with its extent's number."""
+    number = used = 0
     for piece in pieces:
-        feed(piece)
         data = piece
         while data.size:
+            run = extents[number]
             if used == run.nbytes:
-                run, used = next(runs), 0
+                number, used = number + 1, 0
                 continue
             part = data[: run.nbytes - used]
+            feed(number, part)
             output.write(run.file, run.offset + used, part)
             used += part.size
             data = data[part.size :]
-    if used != run.nbytes or next(runs, None) is not None:
+    if used + sum(run.nbytes for run in extents[:number]) != sum(run.nbytes for run in extents):
         raise AssertionError("a tensor came out shorter than its layout")
 
 
@@ -158,13 +163,14 @@ def fill(
         if stop:
             return None
         state = digest(algorithm)
-        checksum = 0
+        per_run = layout.finish_runs is not None
+        checksums = [0] * (len(layout.extents[name]) if per_run else 1)
 
-        def feed(piece: Array) -> None:
-            nonlocal checksum
+        def feed(run: int, piece: Array) -> None:
             state.update(piece)
             if step is not None:
-                checksum = step(piece, checksum)
+                at = run if per_run else 0
+                checksums[at] = step(piece, checksums[at])
             if progress is not None:
                 progress(piece.size)
 
@@ -172,7 +178,7 @@ def fill(
         if layout.packing.get(name) == "nibbles":
             pieces = nibbles(pieces)
         _place(output, layout.extents[name], pieces, feed)
-        return Written(f"{algorithm}:{state.hexdigest()}", checksum)
+        return Written(f"{algorithm}:{state.hexdigest()}", tuple(checksums))
 
     names = sorted(layout.extents, key=lambda name: -sum(run.nbytes for run in layout.extents[name]))
     with ThreadPoolExecutor(threads) as pool:
@@ -184,6 +190,9 @@ def fill(
         results = {name: job.result() for name, job in jobs.items() if not job.cancelled()}
     done = {name: result for name, result in results.items() if result is not None}
     if layout.finish is not None:
-        for patch in layout.finish({name: result.checksum for name, result in done.items()}):
+        for patch in layout.finish({name: result.checksums[0] for name, result in done.items()}):
+            output.write(patch.file, patch.offset, patch.data)
+    if layout.finish_runs is not None:
+        for patch in layout.finish_runs({name: result.checksums for name, result in done.items()}):
             output.write(patch.file, patch.offset, patch.data)
     return done
