@@ -1,0 +1,256 @@
+"""Which family and dialect a checkpoint is, which models it holds, and which tensor is which row's."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from porting.convert.names import listed
+from porting.convert.notation import Cell
+from porting.convert.slots import SlotNames, strip_slots
+from porting.convert.table import Dialect, Family, Group, Row, Scope, Variant
+from porting.errors import MismatchError, UsageError
+
+Values = tuple[int, ...]
+"""Field values in the order of the cell's fields: a layer's number, the position of a listed word."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The tensors of one row in one model. names: by field values; ranks decide the variant later."""
+
+    group: Group
+    row: Row
+    forms: tuple[Variant, ...]
+    names: Mapping[Values, str]
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model in a checkpoint (a distillation net holds two).
+
+    outer: what stands before the scope's own prefixes. variables: values of free name fields.
+    found: per row key.
+    """
+
+    family: Family
+    dialect: Dialect
+    scope: Scope
+    outer: str
+    variables: Mapping[str, str]
+    found: Mapping[str, Found]
+
+    def prefix(self, level: str) -> str:
+        """What a name of this level begins with."""
+        return self.outer + self.scope.prefix(level)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the groups of which anything is there, in the order of the table."""
+        present = {found.group.name for found in self.found.values()}
+        return tuple(group.name for group in self.family.groups if group.name in present)
+
+
+@dataclass(frozen=True)
+class Match:
+    """A checkpoint read as a dialect. unknown: names that no row, slot or scalar accounts for."""
+
+    family: Family
+    dialect: Dialect
+    models: tuple[Model, ...]
+    slots: SlotNames
+    unknown: tuple[str, ...]
+
+    @property
+    def claimed(self) -> int:
+        """How many parameters rows account for."""
+        return sum(len(found.names) for model in self.models for found in model.found.values())
+
+
+@dataclass(frozen=True)
+class _Line:
+    group: Group
+    row: Row
+    forms: tuple[Variant, ...]
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        return tuple(form.cell for form in self.forms)
+
+
+@cache
+def _lines(family: Family, dialect: str) -> tuple[_Line, ...]:
+    return tuple(_Line(g, r, r.cells[dialect]) for g, r in family.rows() if dialect in r.cells)
+
+
+def field_values(cell: Cell, raw: Mapping[str, str]) -> Values:
+    """Values of the fields as numbers; free fields are not among them."""
+    return tuple(
+        field.words.index(raw[field.name]) if field.kind == "words" else int(raw[field.name])
+        for field in cell.fields
+        if field.kind != "free"
+    )
+
+
+def match_as(names: Sequence[str], family: Family, dialect: Dialect) -> Match:
+    """Read names as one dialect of one family, whatever fits and whatever does not."""
+    plain, slots = strip_slots(names, dialect.slots)
+    lines = _lines(family, dialect.name)
+    left = dict.fromkeys(plain)
+    models: list[Model] = []
+    for prefix in _base_prefixes(plain, lines):
+        tried = [_claim(left, family, dialect, lines, scope, outer) for scope, outer in _scopes(dialect, prefix)]
+        best = max(tried, key=lambda model: sum(len(found.names) for found in model.found.values()))
+        if best.found:
+            models.append(best)
+            for found in best.found.values():
+                for name in found.names.values():
+                    left.pop(name, None)
+    return Match(family, dialect, tuple(models), slots, tuple(left))
+
+
+def _base_prefixes(names: Sequence[str], lines: Sequence[_Line]) -> list[str]:
+    """Prefixes before the required rows, the most complete first; accidental hits of one or two rows are left out."""
+    hits: dict[str, set[str]] = {}
+    seen: dict[str, str] = {}
+    for name in names:
+        seen.setdefault(re.sub(r"[0-9]+", "#", name), name)
+    needed = [line for line in lines if line.group.required]
+    for name in seen.values():
+        for line in needed:
+            for cell in line.cells:
+                for prefix in _prefixes(cell, name):
+                    hits.setdefault(prefix, set()).add(line.row.key)
+    most = max((len(keys) for keys in hits.values()), default=0)
+    full = [prefix for prefix, keys in hits.items() if len(keys) * 2 > most]
+    return sorted(full, key=lambda prefix: (-len(hits[prefix]), prefix))
+
+
+@cache
+def _prefixed(cell: Cell) -> tuple[tuple[str, re.Pattern[str]], ...]:
+    return tuple((t.tail, re.compile(r"((?:.*[./_])?)" + t.regex.pattern, re.DOTALL)) for t in cell.templates)
+
+
+def _prefixes(cell: Cell, name: str) -> Iterator[str]:
+    for tail, pattern in _prefixed(cell):
+        if name.endswith(tail):
+            hit = pattern.fullmatch(name)
+            if hit:
+                yield hit[1]
+
+
+def _scopes(dialect: Dialect, prefix: str) -> list[tuple[Scope, str]]:
+    """Scopes that this base prefix can be, with what stands before them."""
+    fits = [(s, prefix[: len(prefix) - len(s.prefix("base"))]) for s in dialect.scopes if prefix.endswith(s.prefix("base"))]
+    return fits or [(Scope({}), prefix)]
+
+
+def _claim(
+    names: Iterable[str], family: Family, dialect: Dialect, lines: Sequence[_Line], scope: Scope, outer: str
+) -> Model:
+    """Every name that a row has under this scope."""
+    names = list(names)
+    by_key: dict[str, tuple[_Line, dict[Values, str]]] = {}
+    variables: dict[str, set[str]] = {}
+    free: dict[str, dict[str, str]] = {}
+    for level in dict.fromkeys(line.group.at for line in lines):
+        prefix = outer + scope.prefix(level)
+        here = [line for line in lines if line.group.at == level]
+        for name in names:
+            if not name.startswith(prefix):
+                continue
+            hit = _hit(name[len(prefix) :], here)
+            if hit is None:
+                continue
+            line, cell, raw = hit
+            by_key.setdefault(line.row.key, (line, {}))[1].setdefault(field_values(cell, raw), name)
+            for field in cell.fields:
+                if field.kind == "free":
+                    variables.setdefault(field.name, set()).add(raw[field.name])
+                    free.setdefault(field.name, {}).setdefault(raw[field.name], name)
+    for key, values in variables.items():
+        if len(values) > 1:
+            raise UsageError(f"{family.name}: {key} has {len(values)} values ({', '.join(sorted(values))}), wanted one")
+    found = {key: Found(line.group, line.row, line.forms, hits) for key, (line, hits) in by_key.items()}
+    return Model(family, dialect, scope, outer, {k: next(iter(v)) for k, v in variables.items()}, found)
+
+
+def _hit(name: str, lines: Sequence[_Line]) -> tuple[_Line, Cell, dict[str, str]] | None:
+    for line in lines:
+        for cell in line.cells:
+            raw = cell.match(name)
+            if raw is not None:
+                return line, cell, raw
+    return None
+
+
+def find(
+    names: Sequence[str],
+    families: Mapping[str, Family],
+    *,
+    family: str | None = None,
+    dialect: str | None = None,
+    framework: str | None = None,
+    sizes: Mapping[str, tuple[int, ...]] | None = None,
+) -> Match:
+    """The family and dialect that account for most names.
+
+    family, dialect, framework: narrow the choice. sizes: shapes by name, for families that only a size tells apart.
+    Raises: MismatchError if nothing fits; UsageError if several fit equally.
+    """
+    tried = [
+        match_as(names, candidate, column)
+        for candidate in _narrow(families, family)
+        for column in candidate.dialects
+        if (dialect is None or column.name == dialect) and (framework is None or column.framework == framework)
+    ]
+    if not tried:
+        known = ", ".join(f"{f.name}: {' '.join(d.name for d in f.dialects)}" for f in families.values())
+        raise UsageError(f"no dialect {dialect or framework} of {family or 'any family'}; there are {known}")
+    most = max(match.claimed for match in tried)
+    if not most or not any(match.models for match in tried):
+        raise MismatchError(
+            "no family fits these names",
+            [f"{len(names)} tensors: {listed(names)}", f"tried {', '.join(families)}; see `port families`"],
+        )
+    best = [match for match in tried if match.claimed == most]
+    best = _by_evidence(best, sizes or {})
+    general = {match.family.specialises for match in best} & {match.family.name for match in best}
+    if general:
+        best = [match for match in best if match.family.specialises not in general]
+    if len({match.family.name for match in best}) > 1:
+        raise UsageError(f"the names fit {' and '.join(sorted({m.family.name for m in best}))}: pass --family")
+    return min(best, key=lambda match: len(match.unknown))
+
+
+def _narrow(families: Mapping[str, Family], name: str | None) -> list[Family]:
+    if name is None:
+        return list(families.values())
+    if name not in families:
+        raise UsageError(f"family {name}: not known; there are {', '.join(families)}")
+    return [families[name]]
+
+
+def _by_evidence(matches: list[Match], shapes: Mapping[str, tuple[int, ...]]) -> list[Match]:
+    """Families whose evidence the shapes contradict go; families whose evidence they bear out win."""
+
+    def verdict(match: Match) -> bool | None:
+        votes: Counter[tuple[str, int]] = Counter()
+        for model in match.models:
+            for found in model.found.values():
+                for name in found.names.values():
+                    for axis, size in zip(found.forms[0].cell.axes, shapes.get(name, ()), strict=False):
+                        if len(axis) == 1:
+                            votes[(axis[0], size)] += 1
+        seen = {label: size for (label, size) in votes}
+        known = [seen[label] == size for label, size in match.family.evidence.items() if label in seen]
+        return all(known) if known else None
+
+    if len({match.family.name for match in matches}) < 2:
+        return matches
+    verdicts = [verdict(match) for match in matches]
+    borne_out = [match for match, ok in zip(matches, verdicts, strict=True) if ok]
+    return borne_out or [match for match, ok in zip(matches, verdicts, strict=True) if ok is None] or matches
