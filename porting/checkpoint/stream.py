@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from math import prod
 from typing import Any, Protocol
-
-import numpy as np
 
 from porting.checkpoint.format import Extent, Layout
 from porting.checkpoint.output import Output
-from porting.checkpoint.storage import Array, Storage
-
-PIECE = 2 << 20
-"""Bytes moved at a time: small enough to stay in the second-level cache between reading, hashing and writing."""
+from porting.checkpoint.pieces import nibbles
+from porting.checkpoint.storage import Array
 
 Pieces = Callable[[], Iterable[Array]]
 """Yields a tensor's bytes in order as uint8 arrays. An array may be reused after the next one is asked for."""
@@ -70,52 +65,6 @@ def _checksum(kind: str | None) -> Callable[[Array, int], int] | None:
     if kind == "crc32":
         return lambda data, value: zlib.crc32(data, value)
     return None
-
-
-def storage_pieces(storage: Storage, shape: tuple[int, ...], itemsize: int, piece: int = PIECE) -> Iterator[Array]:
-    """A stored tensor's bytes in row-major order, at most about `piece` bytes at a time.
-
-    Splits along the leading axes, so that no piece needs more memory than its own size.
-    """
-    if not all(shape):
-        return
-    for box in row_boxes(shape, itemsize, piece):
-        part = storage.read(box)
-        yield np.ascontiguousarray(part).reshape(-1).view(np.uint8)
-
-
-def row_boxes(shape: tuple[int, ...], itemsize: int, piece: int) -> Iterator[tuple[slice, ...]]:
-    """Boxes that tile the shape in row-major order, each at most about `piece` bytes and contiguous in the result.
-
-    >>> list(row_boxes((4, 2), 8, 32))
-    [(slice(0, 2, None),), (slice(2, 4, None),)]
-    """
-    if not shape or prod(shape) * itemsize <= piece:
-        yield ()
-        return
-    inner = prod(shape[1:]) * itemsize
-    if inner > piece and len(shape) > 1:
-        for i in range(shape[0]):
-            for box in row_boxes(shape[1:], itemsize, piece):
-                yield (slice(i, i + 1), *box)
-        return
-    rows = max(1, piece // max(1, inner))
-    for i in range(0, shape[0], rows):
-        yield (slice(i, min(i + rows, shape[0])),)
-
-
-def nibbles(pieces: Iterable[Array]) -> Iterator[Array]:
-    """Elements of one byte each to two in a byte, the first in the low half (ONNX's int4)."""
-    odd: Array | None = None
-    for piece in pieces:
-        data = piece if odd is None else np.concatenate([odd, piece])
-        even = data.size - data.size % 2
-        pairs = data[:even] & 0x0F
-        odd = data[even:].copy() if even < data.size else None
-        if even:
-            yield pairs[0::2] | pairs[1::2] << 4
-    if odd is not None:
-        yield odd & 0x0F
 
 
 def _place(

@@ -14,8 +14,9 @@ from porting.checkpoint.entry import TensorEntry
 from porting.checkpoint.format import TensorSpec, WriteOptions
 from porting.checkpoint.output import Output
 from porting.checkpoint.registry import format_named
+from porting.checkpoint.pieces import storage_pieces
 from porting.checkpoint.storage import Array, InMemory
-from porting.checkpoint.stream import fill, storage_pieces
+from porting.checkpoint.stream import fill
 from porting.errors import UsageError
 
 

@@ -14,9 +14,13 @@ from math import prod
 import numpy as np
 
 from porting.checkpoint.dtypes import DType
+from porting.checkpoint.pieces import HELD, row_boxes
 from porting.checkpoint.storage import Array, Box, Storage
-from porting.checkpoint.stream import row_boxes
-from porting.convert.tiles import pack, raw
+from porting.checkpoint.tiles import copy, pack, raw
+
+
+LARGER = 8
+"""How many times the usual piece a transpose of a large tensor moves at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +95,38 @@ class Arranged:
         return out
 
     def pieces(self, piece: int) -> Iterator[Array]:
-        """The bytes in order, about `piece` at a time; each array is overwritten by the next."""
+        """The bytes in order, about `piece` at a time; each array may be overwritten by the next.
+
+        A transpose reads short runs of many rows, and the system maps whole neighbourhoods of each.
+        So large ones take larger pieces, and give their pages back after every band of source rows.
+        """
         if not all(self.dims):
             return
-        scratch: Array | None = None
-        for box in row_boxes(self.dims, self.dtype.itemsize, piece):
+        large = prod(self.dims) * self.dtype.itemsize > HELD
+        scratch = np.empty(0, np.uint8)
+        for box in row_boxes(self.dims, self.dtype.itemsize, piece * LARGER if large else piece):
             part = self.read_unfolded(box)
-            if not part.flags.c_contiguous and (scratch is None or scratch.size < part.nbytes):
+            if part.flags.c_contiguous:
+                yield pack(part)
+                continue
+            if scratch.size < part.nbytes:
                 scratch = np.empty(part.nbytes, np.uint8)
-            yield pack(part, scratch)
+            if large:
+                self._in_bands(part, scratch)
+                yield scratch[: part.nbytes]
+            else:
+                yield pack(part, scratch)
+
+    def _in_bands(self, part: Array, out: Array) -> None:
+        """Pack the part into `out` in bands along its axis of longest stride, releasing after each."""
+        source = raw(part)
+        target = out[: part.nbytes].view(source.dtype).reshape(source.shape)
+        axis = int(np.argmax([abs(s) if n > 1 else 0 for s, n in zip(source.strides, source.shape, strict=True)]))
+        rows = max(1, HELD // max(1, abs(source.strides[axis])))
+        for start in range(0, source.shape[axis], rows):
+            band = (slice(None),) * axis + (slice(start, start + rows),)
+            copy(target[band], source[band])
+            self.release()
 
     def release(self) -> None:
         for part in self.parts:

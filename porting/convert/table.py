@@ -90,19 +90,23 @@ def group(name: str, *rows: Row, at: str = "base", required: bool = False) -> Gr
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Prefixes per level, as a released or saved model of the dialect has them."""
+    """Prefixes per level, as a released or saved model of the dialect has them.
+
+    name: of the part that a model plays (`teacher`): a conversion goes to the scope of the same name, if there is one.
+    """
 
     levels: Mapping[str, str]
     variables: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
 
     def prefix(self, level: str) -> str:
         """The prefix of a level; levels that are not listed have none."""
         return self.levels.get(level, "")
 
 
-def scope(base: str = "", *, variables: Mapping[str, str] | None = None, **levels: str) -> Scope:
+def scope(base: str = "", *, name: str = "", variables: Mapping[str, str] | None = None, **levels: str) -> Scope:
     """A scope: prefix of the base level, then of others by keyword, and values of free name fields."""
-    return Scope({"base": base, **levels}, dict(variables or {}))
+    return Scope({"base": base, **levels}, dict(variables or {}), name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +232,8 @@ class Family:
     def tied_row(self, line: Row, dialect: str) -> Row | None:
         """The row that a tie points at."""
         for _, other in self.rows():
-            if any(str(v.cell.template) == line.tie for forms in other.cells.values() for v in forms) and dialect in other.cells:
+            names = {str(variant.cell.template) for forms in other.cells.values() for variant in forms}
+            if line.tie in names and dialect in other.cells:
                 return other
         return None
 

@@ -53,6 +53,7 @@ def copy(target: Array, source: Array) -> None:
         return
     others = [range(n) if i not in (fast, last) else (slice(None),) for i, n in enumerate(source.shape)]
     scratch = np.empty((TILE, TILE + PAD), source.dtype)
+    index: Any
     for index in product(*others):
         plane = source[index] if fast < last else source[index].T
         into = target[index] if fast < last else target[index].T

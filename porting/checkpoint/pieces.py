@@ -1,0 +1,98 @@
+"""A tensor's bytes in order, a piece at a time, so that no tensor is ever held whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from math import prod
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from porting.checkpoint.storage import Array, Mapped, Storage
+from porting.checkpoint.tiles import pack
+
+PIECE = 2 << 20
+"""Bytes moved at a time: small enough to stay in the second-level cache between reading, hashing and writing."""
+
+HELD = 32 << 20
+"""Bytes of a mapped file that one thread keeps resident at a time."""
+
+
+@runtime_checkable
+class InPieces(Protocol):
+    """A storage that knows a better way to come in pieces than by boxes of its shape."""
+
+    def pieces(self, piece: int) -> Iterator[Array]:
+        """The bytes in order, about `piece` at a time, as uint8; each array may be overwritten by the next."""
+        ...
+
+
+def storage_pieces(
+    storage: Storage, shape: tuple[int, ...], itemsize: int, piece: int = PIECE, *, keep: bool = False
+) -> Iterator[Array]:
+    """A stored tensor's bytes in row-major order, at most about `piece` bytes at a time.
+
+    keep: leave the pages resident for a second reading; by default they are given back.
+    """
+    if not all(shape):
+        return
+    if isinstance(storage, InPieces):
+        yield from storage.pieces(piece)
+    elif isinstance(storage, Mapped) and storage.strides is None:
+        yield from _mapped(storage, piece, keep=keep)
+    else:
+        scratch = np.empty(0, np.uint8)
+        for box in row_boxes(shape, itemsize, piece):
+            part = storage.read(box)
+            if not part.flags.c_contiguous and scratch.size < part.nbytes:
+                scratch = np.empty(part.nbytes, np.uint8)
+            yield pack(part, scratch)
+    if not keep:
+        storage.release()
+
+
+def _mapped(storage: Mapped, piece: int, *, keep: bool) -> Iterator[Array]:
+    """The run of the file itself; large ones give their pages back on the way."""
+    whole = storage.file.array(storage.offset, storage.extent, f"tensor at offset {storage.offset}")
+    since = 0
+    for at in range(0, whole.size, piece):
+        yield whole[at : at + piece]
+        if at + piece - since >= HELD and (not keep or whole.size > HELD):
+            storage.file.release(storage.offset + since, at + piece - since)
+            since = at + piece
+
+
+def row_boxes(shape: tuple[int, ...], itemsize: int, piece: int) -> Iterator[tuple[slice, ...]]:
+    """Boxes that tile the shape in row-major order, each at most about `piece` bytes and contiguous in the result.
+
+    >>> list(row_boxes((4, 2), 8, 32))
+    [(slice(0, 2, None),), (slice(2, 4, None),)]
+    """
+    if not shape or prod(shape) * itemsize <= piece:
+        yield ()
+        return
+    inner = prod(shape[1:]) * itemsize
+    if inner > piece and len(shape) > 1:
+        for i in range(shape[0]):
+            for box in row_boxes(shape[1:], itemsize, piece):
+                yield (slice(i, i + 1), *box)
+        return
+    rows = max(1, piece // max(1, inner))
+    for i in range(0, shape[0], rows):
+        yield (slice(i, min(i + rows, shape[0])),)
+
+
+def nibbles(pieces: Iterable[Array]) -> Iterator[Array]:
+    """Elements of one byte each to two in a byte, the first in the low half (ONNX's int4)."""
+    odd: Array | None = None
+    for piece in pieces:
+        data = piece if odd is None else np.concatenate([odd, piece])
+        even = data.size - data.size % 2
+        pairs = data[:even] & 0x0F
+        odd = data[even:].copy() if even < data.size else None
+        if even:
+            yield pairs[0::2] | pairs[1::2] << 4
+    if odd is not None:
+        yield odd & 0x0F
+
+
