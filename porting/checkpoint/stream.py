@@ -63,7 +63,7 @@ def _checksum(kind: str | None) -> Callable[[Array, int], int] | None:
     if kind == "crc32c":
         return crc32c
     if kind == "crc32":
-        return lambda data, value: zlib.crc32(data, value)
+        return lambda data, value: zlib.crc32(data.data, value)
     return None
 
 

@@ -1,0 +1,72 @@
+"""A model's config: found beside its checkpoint, or inferred as far as shapes tell."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from porting.convert.sizes import Bound
+from porting.convert.table import Family
+from porting.errors import FormatError
+
+UNKNOWN = "unknown"
+"""What stands where shapes cannot tell: a head count, an activation, an epsilon. Never a guess."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A config as read. path: None for the empty one."""
+
+    path: Path | None
+    values: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return self.path.name if self.path else "config"
+
+
+def read_config(path: Path) -> Config:
+    """A JSON object from a file.
+
+    Raises: FormatError if it cannot be read or is not one.
+    """
+    try:
+        if path.stat().st_size > 16 << 20:
+            raise FormatError(path, "", "wanted a config, got a file above 16 MiB")
+        values = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise FormatError(path, "", f"cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise FormatError(path, "", f"wanted JSON, got {error}") from None
+    if not isinstance(values, dict):
+        raise FormatError(path, "", f"wanted a JSON object, got {type(values).__name__}")
+    return Config(path, values)
+
+
+def find_config(family: Family, checkpoint: Path, given: Path | str | None) -> Config:
+    """The config that the user names, or one of the family's names beside the checkpoint, or none.
+
+    given: a path, or "none" to look for none.
+    """
+    if given == "none":
+        return Config(None, {})
+    if given is not None:
+        return read_config(Path(given))
+    folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
+    for name in family.config_files:
+        if (folder / name).is_file():
+            return read_config(folder / name)
+    return Config(None, {})
+
+
+def inferred(bound: Bound) -> dict[str, int | str]:
+    """Config values under the family's first key for each label; `unknown` where the checkpoint does not say."""
+    values: dict[str, int | str] = {}
+    for label, keys in bound.model.family.labels.items():
+        if keys:
+            values[keys[0]] = bound.sizes.get(label, UNKNOWN)
+    return values

@@ -1,0 +1,144 @@
+"""How the target is named: by default, by a prefix, or after a reference checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from porting.checkpoint.entry import Checkpoint
+from porting.convert.match import Match, Model, match_as
+from porting.convert.names import allowed, collapse
+from porting.convert.plan import Plan, Target
+from porting.convert.sizes import Bound, bind
+from porting.convert.table import Dialect, Scope
+from porting.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the caller says about names: a base prefix, values of free fields, layers, booleans of the config."""
+
+    prefix: str | None = None
+    variables: Mapping[str, str] | None = None
+    layers: tuple[int, ...] | None = None
+    config: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A checkpoint whose names are followed. models: bound, in the order of the source's models."""
+
+    checkpoint: Checkpoint
+    match: Match
+    models: tuple[Bound, ...]
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """The parameters' names; slots and scalars of an optimizer are not asked for."""
+        found = (name for model in self.match.models for f in model.found.values() for name in f.names.values())
+        return frozenset([*found, *self.match.unknown])
+
+
+def reference(checkpoint: Checkpoint, source: Match, dialect: Dialect) -> Reference:
+    """Read a reference as the target dialect.
+
+    Raises: UsageError if its names are not of that dialect.
+    """
+    match = match_as(tuple(checkpoint), source.family, dialect)
+    if not match.models:
+        raise UsageError(f"{checkpoint.path}: its names are not {source.family.name} {dialect.name}")
+    return Reference(checkpoint, match, tuple(bind(model, checkpoint) for model in match.models))
+
+
+def _levels(model: Model) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(group.at for group in model.family.groups))
+
+
+def _full(model: Model, scope: Scope, outer: str) -> dict[str, str]:
+    return {level: outer + scope.prefix(level) for level in _levels(model)}
+
+
+def _by_name(dialect: Dialect, name: str) -> Scope:
+    return next((s for s in dialect.scopes if name and s.name == name), dialect.scopes[0])
+
+
+def _translated(outer: str, source: Dialect, target: Dialect) -> str:
+    return outer.replace(source.separator, target.separator)
+
+
+def target_of(
+    bound: Bound,
+    dialect: Dialect,
+    wishes: Wishes,
+    *,
+    several: bool = False,
+    like: Reference | None = None,
+    untied: frozenset[str] = frozenset(),
+) -> Target:
+    """Prefixes, variables and variants for one model.
+
+    several: the checkpoint holds more than one model, so what stands before each is kept.
+    """
+    model = bound.model
+    partner = _partner(bound, like) if like else None
+    scope = _by_name(dialect, model.scope.name)
+    outer = _translated(model.outer, model.dialect, dialect) if several else ""
+    if partner is not None:
+        scope, outer = partner.model.scope, partner.model.outer
+    if wishes.prefix is not None and (like is not None or several):
+        raise UsageError("--prefix names one model of one checkpoint; use --like for a net of several models, and not both")
+    if wishes.prefix is not None:
+        scope, outer = _from_prefix(dialect, wishes.prefix)
+    variables = {**model.variables, **scope.variables}
+    settings = _settings(bound, wishes.config or {})
+    if partner is not None:
+        variables |= partner.model.variables
+        settings |= _settings(partner, {})
+    variables |= wishes.variables or {}
+    wanted = like.wanted if like else None
+    return Target(dialect, _full(model, scope, outer), variables, settings, wishes.layers, wanted, untied)
+
+
+def _from_prefix(dialect: Dialect, prefix: str) -> tuple[Scope, str]:
+    """The scope whose base the prefix ends with, longest first; a bare scope under the prefix otherwise."""
+    fits = [scope for scope in dialect.scopes if prefix.endswith(scope.prefix("base"))]
+    if not fits:
+        return Scope({"base": prefix, **{k: v for k, v in dialect.scopes[0].levels.items() if k != "base"}}), ""
+    best = max(fits, key=lambda scope: len(scope.prefix("base")))
+    return best, prefix[: len(prefix) - len(best.prefix("base"))]
+
+
+def _settings(bound: Bound, config: Mapping[str, Any]) -> dict[str, bool]:
+    """Booleans that choose variants: those that the source itself shows, then those of the config."""
+    settings = {form.when[0]: form.when[1] for form in bound.forms.values() if form.when}
+    return settings | {key: value for key, value in config.items() if isinstance(value, bool)}
+
+
+def _partner(bound: Bound, like: Reference) -> Bound:
+    """The reference's model of the same scope name, the same place, or the only one."""
+    if len(like.models) == 1:
+        return like.models[0]
+    for other in like.models:
+        if other.model.scope.name == bound.model.scope.name and other.model.outer == bound.model.outer:
+            return other
+    raise UsageError(f"{like.checkpoint.path}: holds {len(like.models)} models, and none of them where the source has one")
+
+
+def against_reference(
+    plans: Sequence[Plan], like: Reference, *, missing: Sequence[str], unexpected: Sequence[str]
+) -> tuple[list[str], frozenset[str]]:
+    """What the reference and the plans disagree about, and the planned names to leave out because that is allowed."""
+    planned = {one.name: one for plan in plans for one in plan.tensors}
+    lacking = [name for name in like.wanted if name not in planned and not allowed(name, missing)]
+    extra = [name for name in planned if name not in like.wanted]
+    refused = [name for name in extra if not allowed(name, unexpected)]
+    wrong = [
+        f"{name}: {like.checkpoint.path.name} has {like.checkpoint[name].shape}, the conversion gives {one.shape}"
+        for name, one in planned.items()
+        if name in like.wanted and like.checkpoint[name].shape != one.shape
+    ]
+    place = like.checkpoint.path.name
+    problems = [f"{name}  missing: {place} wants it (--allow-missing)" for name in collapse(sorted(lacking))]
+    problems += [f"{name}  unexpected: {place} does not have it (--allow-unexpected)" for name in collapse(refused)]
+    return problems + wrong, frozenset(set(extra) - set(refused))
