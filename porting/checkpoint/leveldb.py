@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from porting.checkpoint.snappy import decompress
-from porting.checkpoint.storage import MappedFile
+from porting.checkpoint.storage import Array, MappedFile
 from porting.checkpoint.wire import WireError, encode_varint, varint
 from porting.errors import FormatError
 
@@ -29,7 +29,7 @@ _KEY_BYTES_PER_BYTE = 64
 """A writer that restarts every 16 keys cannot spell out more key bytes than 16 times its file."""
 
 
-def crc32c(*parts: bytes | memoryview) -> int:
+def crc32c(*parts: bytes | Array) -> int:
     """CRC-32C of the parts, one after the other."""
     import google_crc32c
 

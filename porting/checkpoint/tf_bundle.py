@@ -104,14 +104,14 @@ def _storage(bundle: _Bundle, name: str, entry: Entry) -> tuple[DType, Storage]:
 
     Raises: FormatError if they cannot be there.
     """
-    path = index_path(bundle.prefix)
-    try:
-        kind = dtype_of(entry.dtype)
-    except WireError as error:
-        raise FormatError(path, name, error.problem) from None
+    kind = dtype_of(entry.dtype)
+    if kind is None:
+        raise FormatError(index_path(bundle.prefix), name, f"TensorFlow dtype {entry.dtype} is not known")
     want = prod(entry.shape) * kind.itemsize
     if kind.kind != "string" and want != entry.size:
-        raise FormatError(path, name, f"wanted {want} bytes for {kind}{list(entry.shape)}, got {entry.size}")
+        raise FormatError(
+            index_path(bundle.prefix), name, f"wanted {want} bytes for {kind}{list(entry.shape)}, got {entry.size}"
+        )
     if not entry.size and not prod(entry.shape):
         return kind, InMemory(np.empty(entry.shape, kind.numpy()))
     file = bundle.file(entry.shard, name)
@@ -188,11 +188,9 @@ def _tensor(bundle: _Bundle, name: str, entry: Entry, leaves: Sequence[_Leaf]) -
 
     Raises: FormatError.
     """
-    first = leaves[0].entry
-    place = f"{data_path(bundle.prefix, first.shard, bundle.header.shards).name} at {first.offset}"
     if not entry.slices:
         kind, storage = _storage(bundle, name, entry)
-        return TensorEntry(name, entry.shape, kind, storage, place)
+        return TensorEntry(name, entry.shape, kind, storage, _place(bundle, entry))
     stored = [_storage(bundle, leaf.name, leaf.entry) for leaf in leaves]
     placed = [bounds(part, entry.shape) for part in entry.slices]
     try:
@@ -201,7 +199,11 @@ def _tensor(bundle: _Bundle, name: str, entry: Entry, leaves: Sequence[_Leaf]) -
         raise FormatError(index_path(bundle.prefix), name, str(error)) from None
     kind = stored[0][0]
     parts = tuple((where, storage) for where, (_, storage) in zip(placed, stored, strict=True))
-    return TensorEntry(name, entry.shape, kind, Tiled(entry.shape, kind, parts), place)
+    return TensorEntry(name, entry.shape, kind, Tiled(entry.shape, kind, parts), _place(bundle, leaves[0].entry))
+
+
+def _place(bundle: _Bundle, entry: Entry) -> str:
+    return f"{bundle.prefix.name}.data-{entry.shard:05d}-of-{bundle.header.shards:05d} at {entry.offset}"
 
 
 def read(prefix: Path) -> Checkpoint:

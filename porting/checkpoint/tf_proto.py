@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import prod
 
 from porting.checkpoint.dtypes import DTYPES, DType
-from porting.checkpoint.wire import BYTES, WireError, fixed32, integer, message, scan
+from porting.checkpoint.wire import WireError, fixed32, integer, message, scan, varint
 
 STRING = 7
 NUMBERS = {
@@ -63,15 +63,9 @@ Slice = tuple[Extent, ...]
 """The part of a tensor that one slice holds: an extent per axis."""
 
 
-def dtype_of(number: int) -> DType:
-    """The dtype of a DataType number; quantised integers read as plain ones.
-
-    Raises: WireError for numbers without a counterpart.
-    """
-    found = _DTYPES.get(number)
-    if found is None:
-        raise WireError(0, f"TensorFlow dtype {OPAQUE.get(number, number)} is not known")
-    return found
+def dtype_of(number: int) -> DType | None:
+    """The dtype of a DataType number, or None if it has no counterpart; quantised integers read as plain ones."""
+    return _DTYPES.get(number)
 
 
 def parse_shape(data: memoryview) -> tuple[int, ...]:
@@ -137,31 +131,53 @@ class Entry:
 def parse_entry(data: memoryview, shapes: dict[bytes, tuple[int, ...]]) -> Entry:
     """BundleEntryProto of a tensor.
 
+    A bundle has thousands, so fields are told apart by the byte before them, without `scan`'s objects. Fields
+    that are not known are refused: in ten years there have been none, and one might change where the bytes are.
     shapes: shapes already parsed, by their bytes: a model has few.
     Raises: WireError.
     """
-    numbers = [0] * 7
+    dtype = shard = offset = size = crc = 0
     shape: tuple[int, ...] = ()
     slices: list[Slice] = []
-    for field in scan(data):
-        number = field.number
-        if number in {2, 7}:
-            payload = field.bytes(data)
-            if number == 7:
+    at, end = 0, len(data)
+    while at < end:
+        key = data[at]
+        if key == _CRC and at + 5 <= end:
+            crc = int.from_bytes(data[at + 1 : at + 5], "little")
+            at += 5
+            continue
+        if key not in _ENTRY_KEYS:
+            raise WireError(at, f"field {key >> 3} with wire type {key & 7} is not known")
+        value, at = varint(data, at + 1, end)
+        if key == _DTYPE:
+            dtype = value
+        elif key == _SHARD:
+            shard = value
+        elif key == _OFFSET:
+            offset = value
+        elif key == _SIZE:
+            size = value
+        else:
+            if value > end - at:
+                raise WireError(at, f"field {key >> 3} claims {value} bytes, {end - at} are left")
+            payload = data[at : at + value]
+            at += value
+            if key == _SHAPE:
+                shape = _shape(bytes(payload), shapes)
+            else:
                 slices.append(parse_slice(payload))
-                continue
-            key = bytes(payload)
-            if key not in shapes:
-                shapes[key] = parse_shape(payload)
-            shape = shapes[key]
-        elif number < 7:
-            if field.wire == BYTES:
-                raise WireError(field.offset, f"field {number}: wanted a number")
-            numbers[number] = field.signed
-    _, dtype, _, shard, offset, size, crc = numbers
-    if min(shard, offset, size) < 0:
-        raise WireError(0, f"negative place: shard {shard}, offset {offset}, size {size}")
     return Entry(dtype, shape, shard, offset, size, crc, tuple(slices))
+
+
+_DTYPE, _SHAPE, _SHARD, _OFFSET, _SIZE, _CRC, _SLICES = 0x08, 0x12, 0x18, 0x20, 0x28, 0x35, 0x3A
+"""Field number and wire type of BundleEntryProto's fields, as the byte before each of them."""
+_ENTRY_KEYS = frozenset((_DTYPE, _SHAPE, _SHARD, _OFFSET, _SIZE, _SLICES))
+
+
+def _shape(key: bytes, shapes: dict[bytes, tuple[int, ...]]) -> tuple[int, ...]:
+    if key not in shapes:
+        shapes[key] = parse_shape(memoryview(key))
+    return shapes[key]
 
 
 def encode_entry(entry: Entry) -> bytes:

@@ -63,7 +63,7 @@ class Strings:
         Raises: FormatError as `read` does.
         """
         lengths, at = self._lengths()
-        return crc32c(_checked(lengths), self.file.bytes(self.offset + at - 4, self.size - at + 4, self.name))
+        return crc32c(_checked(lengths), self.file.array(self.offset + at - 4, self.size - at + 4, self.name))
 
     def _lengths(self) -> tuple[list[int], int]:
         """Each value's length, and where in the tensor the first value begins."""
