@@ -18,6 +18,7 @@ from porting.checkpoint.dtypes import DTYPES
 from porting.checkpoint.entry import Checkpoint, TensorEntry
 from porting.checkpoint.format import Extent, Format, Layout, Packing, Patch, TensorSpec, WriteOptions
 from porting.checkpoint.nibbles import Nibbles
+from porting.checkpoint.pieces import PIECE
 from porting.checkpoint.safetensors_header import (
     CODES,
     Header,
@@ -38,7 +39,6 @@ from porting.checkpoint.shard_index import (
     shard_names,
 )
 from porting.checkpoint.storage import Mapped, MappedFile, Storage
-from porting.checkpoint.stream import PIECE
 from porting.errors import FormatError, UsageError
 
 PLAIN, MS = "safetensors", "mindspore-safetensors"

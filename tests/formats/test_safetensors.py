@@ -173,7 +173,6 @@ def test_one_shard_is_a_plain_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.torch
-@pytest.mark.filterwarnings("ignore")
 def test_transformers_loads_our_shards(tmp_path: Path, torch) -> None:
     transformers = pytest.importorskip("transformers")
     config = transformers.BertConfig(
