@@ -50,29 +50,35 @@ class Output:
     A context manager: leaving it by an exception removes everything, `commit` puts it in place.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str], *, overwrite: bool = False) -> None:
-        """Open one part per name.
+    def __init__(
+        self, folder: Path, names: Sequence[str], *, companions: Sequence[str] = (), overwrite: bool = False
+    ) -> None:
+        """Open one part per name; `companions` (a ledger) are numbered after the names and put in place first.
 
         Raises: UsageError if a final name exists and `overwrite` is false; FormatError if the folder
         cannot be written to.
         """
         self.folder = folder
-        self.names = tuple(names)
-        taken = [name for name in names if os.path.lexists(folder / name)]
+        self.names = (*names, *companions)
+        self._order = (*companions, *names)
+        taken = [name for name in self.names if os.path.lexists(folder / name)]
         if taken and not overwrite:
             raise UsageError(f"{folder / taken[0]}: exists already; --overwrite replaces it")
         for name in taken:
             if (folder / name).is_dir():
                 raise UsageError(f"{folder / name}: wanted a file name, got a folder")
-        remove_stale_parts(folder, names)
-        self.parts = tuple(folder / f".{name}.{os.getpid()}.part" for name in names)
+        remove_stale_parts(folder, self.names)
+        self.parts = tuple(self._part(name) for name in self.names)
         self.fds: list[int] = []
         try:
             for part in self.parts:
                 self.fds.append(os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666))
         except OSError as error:
             self.discard()
-            raise explain(folder / names[len(self.fds)], error) from None
+            raise explain(folder / self.names[len(self.fds)], error) from None
+
+    def _part(self, name: str) -> Path:
+        return self.folder / f".{name}.{os.getpid()}.part"
 
     def write(self, file: int, offset: int, data: object) -> None:
         """Write all of `data` (anything with the buffer protocol) at `offset` of file number `file`.
@@ -87,16 +93,19 @@ class Output:
         except OSError as error:
             raise explain(self.folder / self.names[file], error) from None
 
+    def read(self, file: int, offset: int, into: memoryview) -> int:
+        """Read back what was written. Returns the number of bytes, fewer than asked at the end of the file."""
+        return os.preadv(self.fds[file], [into], offset)
+
     def commit(self) -> tuple[Path, ...]:
-        """Put every file in place, the last name last. Returns the final paths."""
+        """Put every file in place, the last name last. Returns the final paths of the names."""
         self.close()
-        finals = tuple(self.folder / name for name in self.names)
-        try:
-            for part, final in zip(self.parts, finals, strict=True):
-                part.replace(final)
-        except OSError as error:
-            raise explain(finals[-1], error) from None
-        return finals
+        for name in self._order:
+            try:
+                self._part(name).replace(self.folder / name)
+            except OSError as error:
+                raise explain(self.folder / name, error) from None
+        return tuple(self.folder / name for name in self.names)
 
     def close(self) -> None:
         """Close the descriptors; what was written stays in the parts."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from porting.checkpoint.format import Extent, Layout
 from porting.checkpoint.output import Output
-from porting.checkpoint.pieces import nibbles
+from porting.checkpoint.pieces import PIECE, nibbles
 from porting.checkpoint.storage import Array
 
 Pieces = Callable[[], Iterable[Array]]
@@ -28,11 +28,12 @@ class Digest(Protocol):
 class Written:
     """What one tensor's bytes came to.
 
-    hash: as `algorithm:hex`.
+    hash: of the bytes in memory, as `algorithm:hex`. stored: of the bytes in the file, which differ if packed.
     checksums: the format's, of the whole tensor or of each of its runs; 0 if the format has none.
     """
 
     hash: str
+    stored: str
     checksums: tuple[int, ...]
 
 
@@ -88,6 +89,44 @@ def _place(
         raise AssertionError("a tensor came out shorter than its layout")
 
 
+def _fed(pieces: Iterable[Array], state: Digest) -> Iterator[Array]:
+    for piece in pieces:
+        state.update(piece)
+        yield piece
+
+
+def read_back(
+    output: Output,
+    layout: Layout,
+    written: Mapping[str, Written],
+    *,
+    threads: int = 2,
+    progress: Callable[[int], None] | None = None,
+) -> list[str]:
+    """Names of the tensors whose bytes in the output are not those that were meant, by their hash.
+
+    Reads through the system's page cache: it shows what the file holds, not what the disk has stored.
+    """
+
+    def one(name: str) -> bool:
+        state = digest(written[name].stored.partition(":")[0])
+        buffer = memoryview(bytearray(PIECE))
+        for run in layout.extents[name]:
+            done = 0
+            while done < run.nbytes:
+                got = output.read(run.file, run.offset + done, buffer[: min(PIECE, run.nbytes - done)])
+                if not got:
+                    return False
+                state.update(buffer[:got])
+                done += got
+                if progress is not None:
+                    progress(got)
+        return written[name].stored.endswith(":" + state.hexdigest())
+
+    with ThreadPoolExecutor(threads) as pool:
+        return [name for name, good in zip(written, pool.map(one, written), strict=True) if not good]
+
+
 def fill(
     output: Output,
     layout: Layout,
@@ -112,11 +151,13 @@ def fill(
         if stop:
             return None
         state = digest(algorithm)
+        packed = layout.packing.get(name) == "nibbles"
+        stored = digest(algorithm) if packed else state
         per_run = layout.finish_runs is not None
         checksums = [0] * (len(layout.extents[name]) if per_run else 1)
 
         def feed(run: int, piece: Array) -> None:
-            state.update(piece)
+            stored.update(piece)
             if step is not None:
                 at = run if per_run else 0
                 checksums[at] = step(piece, checksums[at])
@@ -124,10 +165,10 @@ def fill(
                 progress(piece.size)
 
         pieces = sources[name]()
-        if layout.packing.get(name) == "nibbles":
-            pieces = nibbles(pieces)
+        if packed:
+            pieces = nibbles(_fed(pieces, state))
         _place(output, layout.extents[name], pieces, feed)
-        return Written(f"{algorithm}:{state.hexdigest()}", tuple(checksums))
+        return Written(f"{algorithm}:{state.hexdigest()}", f"{algorithm}:{stored.hexdigest()}", tuple(checksums))
 
     names = sorted(layout.extents, key=lambda name: -sum(run.nbytes for run in layout.extents[name]))
     with ThreadPoolExecutor(threads) as pool:

@@ -47,8 +47,13 @@ class Planned:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Names of all tensors that it is made from."""
+        """Names of the tensors that its bytes come from."""
         return tuple(dict.fromkeys(share.name for share in self.shares))
+
+    @property
+    def all_sources(self) -> tuple[str, ...]:
+        """The same, and those that had to be equal to them."""
+        return tuple(dict.fromkeys([*self.sources, *(other for _, other in self.equal)]))
 
     def entry(self, lookup: Lookup, name: str | None = None) -> TensorEntry:
         """The lazy tensor; with another lookup and name, the same rule on an optimizer's slot."""

@@ -23,6 +23,7 @@ class Bound:
 
     sizes: elements per label, as far as shapes, names and config tell. problems: what contradicts.
     missing: names that rows want and the checkpoint lacks; they are among the problems too.
+    allowed: names that are lacking and were allowed to be.
     """
 
     model: Model
@@ -30,6 +31,7 @@ class Bound:
     forms: Mapping[str, Variant]
     problems: tuple[str, ...]
     missing: tuple[str, ...]
+    allowed: tuple[str, ...]
 
 
 @cache
@@ -72,10 +74,12 @@ def bind(
     _unfold(model, forms, entries, sizes)
     if not problems:
         problems += _shape_problems(model, forms, entries, sizes)
-    missing = [name for name in _missing(model, forms, sizes) if not allowed(name, allow_missing)]
+    lacking = list(_missing(model, forms, sizes))
+    fine = tuple(name for name in lacking if allowed(name, allow_missing))
+    missing = [name for name in lacking if name not in set(fine)]
     problems += [f"{name}  missing" for name in collapse(missing)]
     problems += _extra_layers(model, forms, told)
-    return Bound(model, sizes, forms, tuple(problems), tuple(missing))
+    return Bound(model, sizes, forms, tuple(problems), tuple(missing), fine)
 
 
 def _form(found: Found, entries: Mapping[str, TensorEntry], config: Mapping[str, Any]) -> Variant:

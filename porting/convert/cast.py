@@ -1,0 +1,54 @@
+"""A storage in another floating dtype: the one operation that rounds, and only when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from porting.checkpoint.dtypes import DType
+from porting.checkpoint.entry import TensorEntry
+from porting.checkpoint.pieces import storage_pieces
+from porting.checkpoint.storage import Array, Box, Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """Rounds to nearest even, as numpy and ml_dtypes do.
+
+    overflowed: one count per piece of finite values that became infinite or NaN, as the pieces pass.
+    """
+
+    inner: Storage
+    shape: tuple[int, ...]
+    source: DType
+    dtype: DType
+    overflowed: list[int] = field(default_factory=list, compare=False)
+
+    def read(self, box: Box = ()) -> Array:
+        with np.errstate(all="ignore"):
+            return self.inner.read(box).astype(self.dtype.numpy())
+
+    def pieces(self, piece: int) -> Iterator[Array]:
+        """The bytes in order."""
+        carrier, target = self.source.numpy(), self.dtype.numpy()
+        for part in storage_pieces(self.inner, self.shape, self.source.itemsize, piece, keep=True):
+            values = part.view(carrier)
+            with np.errstate(all="ignore"):
+                rounded = values.astype(target)
+            lost = int(np.count_nonzero(np.isfinite(values)) - np.count_nonzero(np.isfinite(rounded)))
+            if lost:
+                self.overflowed.append(lost)
+            yield rounded.view(np.uint8)
+
+    def release(self) -> None:
+        self.inner.release()
+
+
+def cast(entry: TensorEntry, dtype: DType) -> TensorEntry:
+    """The entry in that dtype if both are floating, unchanged otherwise: integers and strings are never cast."""
+    if entry.dtype.kind != "float" or dtype.kind != "float" or entry.dtype == dtype:
+        return entry
+    storage = Cast(entry.storage, entry.shape, entry.dtype, dtype)
+    return TensorEntry(entry.name, entry.shape, dtype, storage, entry.place, entry.tied)

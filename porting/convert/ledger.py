@@ -1,0 +1,142 @@
+"""The ledger: what a conversion did, tensor by tensor, with hashes on both sides."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from porting.errors import FormatError
+
+VERSION = 1
+SUFFIX = ".port.json"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTensor:
+    """A tensor that was read. hash: of its bytes in row-major order, as `algorithm:hex`; None in a dry run."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    hash: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A tensor that was written, and how. slot: the optimizer's role if it is not a parameter."""
+
+    target: str
+    sources: tuple[str, ...]
+    operation: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    hash: str | None = None
+    group: str = ""
+    slot: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of a conversion.
+
+    files: name and size of each file; a hash of the whole file where one was asked for.
+    content: hash over names, shapes, dtypes and hashes of all the tensors on this side that the
+        conversion moved, in the order of their names.
+    """
+
+    path: str
+    format: str
+    dialect: str
+    files: tuple[Mapping[str, Any], ...]
+    content: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Everything that a conversion did. `port verify` holds two checkpoints against it."""
+
+    kit: str
+    family: str
+    table: str
+    source: Side
+    target: Side
+    config: Mapping[str, Any]
+    inferred: Mapping[str, Any]
+    options: Mapping[str, Any]
+    read: tuple[SourceTensor, ...]
+    tensors: tuple[Record, ...]
+    dropped: tuple[Mapping[str, str], ...]
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    absent_groups: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    verified: bool = False
+    version: int = field(default=VERSION)
+
+    def to_json(self) -> str:
+        """As a JSON document."""
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+
+    @property
+    def parameters(self) -> int:
+        """Elements written, optimizer slots not counted."""
+        total = 0
+        for record in self.tensors:
+            if record.slot is None:
+                count = 1
+                for size in record.shape:
+                    count *= size
+                total += count
+        return total
+
+
+def content_hash(tensors: Sequence[tuple[str, tuple[int, ...], str, str | None]]) -> str | None:
+    """A hash over (name, shape, dtype, hash) of tensors, whatever their order; None if a hash is missing."""
+    from porting.checkpoint.stream import digest
+
+    if not tensors or any(line[3] is None for line in tensors):
+        return None
+    state = digest("sha256")
+    for name, shape, dtype, value in sorted(tensors):
+        state.update(f"{name}\0{list(shape)}\0{dtype}\0{value}\n".encode())
+    return f"sha256:{state.hexdigest()}"
+
+
+def read_ledger(path: Path) -> Ledger:
+    """Raises: FormatError if the file cannot be read or is no ledger of this version."""
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise FormatError(path, "", f"cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise FormatError(path, "", f"wanted a ledger in JSON: {error}") from None
+    if not isinstance(data, dict) or data.get("version") != VERSION:
+        got = data.get("version") if isinstance(data, dict) else type(data).__name__
+        raise FormatError(path, "version", f"wanted a conversion ledger of version {VERSION}, got {got}")
+    try:
+        return _ledger(data)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise FormatError(path, "", f"wanted a conversion ledger, but {error} is wrong or missing") from None
+
+
+def _ledger(data: dict[str, Any]) -> Ledger:
+    data["source"] = Side(**{**data["source"], "files": tuple(data["source"]["files"])})
+    data["target"] = Side(**{**data["target"], "files": tuple(data["target"]["files"])})
+    data["read"] = tuple(SourceTensor(**{**line, "shape": tuple(line["shape"])}) for line in data["read"])
+    data["tensors"] = tuple(
+        Record(
+            **{
+                **line,
+                "shape": tuple(line["shape"]),
+                "sources": tuple(line["sources"]),
+                "operation": tuple(line["operation"]),
+            }
+        )
+        for line in data["tensors"]
+    )
+    for key in ("dropped", "missing", "unexpected", "absent_groups", "notes"):
+        data[key] = tuple(data[key])
+    return Ledger(**data)

@@ -1,0 +1,268 @@
+"""From a path and the user's wishes to a plan in which nothing is left open, before a byte is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from porting.checkpoint.dtypes import DTYPES, DType
+from porting.checkpoint.entry import Checkpoint, TensorEntry
+from porting.checkpoint.pieces import storage_pieces
+from porting.checkpoint.registry import read
+from porting.convert.cast import cast
+from porting.convert.config import Config, find_config
+from porting.convert.ledger import Record
+from porting.convert.match import Match, find
+from porting.convert.names import allowed, collapse, ranges
+from porting.convert.naming import Reference, Wishes, against_reference, reference, target_of
+from porting.convert.optimizer import Carried, carry_optimizer, leave_optimizer
+from porting.convert.plan import Dropped, Plan, plan_model, tie_pairs
+from porting.convert.registry import families, target_dialect
+from porting.convert.sizes import Bound, bind
+from porting.convert.source import Source, open_source
+from porting.convert.table import Dialect
+from porting.errors import MismatchError, UsageError
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a conversion was asked to do; the command's options by the same names.
+
+    to: a dialect or a framework. source_framework: the left half of a direction such as tf2ms.
+    """
+
+    source: Path
+    to: str
+    source_framework: str | None = None
+    source_format: str | None = None
+    family: str | None = None
+    source_dialect: str | None = None
+    config: Path | str | None = None
+    prefix: str | None = None
+    like: Path | None = None
+    layers: tuple[int, ...] | None = None
+    dtype: str | None = None
+    with_optimizer: bool = False
+    optimizer: Path | None = None
+    allow_missing: tuple[str, ...] = ()
+    allow_unexpected: tuple[str, ...] = ()
+    require: tuple[str, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A conversion ready to run: the target's entries in order, and a record of how each comes about."""
+
+    request: Request
+    source: Source
+    match: Match
+    bounds: tuple[Bound, ...]
+    dialect: Dialect
+    config: Config
+    entries: Mapping[str, TensorEntry]
+    records: tuple[Record, ...]
+    dropped: tuple[Dropped, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    absent: tuple[str, ...]
+    carried: Carried
+    notes: tuple[str, ...]
+
+
+def prepare(request: Request) -> Prepared:
+    """Read, match, bind and plan.
+
+    Raises: MismatchError with everything that does not fit; UsageError, FormatError.
+    """
+    source = open_source(request)
+    entries = source.entries
+    match = find(
+        tuple(entries),
+        families(),
+        family=request.family,
+        dialect=request.source_dialect,
+        framework=None if request.source_dialect else request.source_framework,
+        sizes={name: entry.shape for name, entry in entries.items()},
+    )
+    dialect = target_dialect(match.family, request.to)
+    config = find_config(match.family, source.checkpoint.path, request.config)
+    bounds = tuple(
+        bind(model, entries, config.values, config_name=config.name, allow_missing=request.allow_missing)
+        for model in match.models
+    )
+    like = reference(read(request.like), match, dialect) if request.like else None
+    problems = [problem for bound in bounds for problem in bound.problems]
+    unexpected, refused = _unknown(match, request.allow_unexpected)
+    problems += [f"{name}  unexpected: no row of {match.family.name} {match.dialect.name}" for name in collapse(refused)]
+    problems += _layers(request, bounds)
+    if problems:
+        raise MismatchError(_title(source, match, dialect), problems)
+    untied = frozenset(a for bound in bounds for a, b in tie_pairs(bound) if not same(entries[a], entries[b]))
+    plans = _plans(request, bounds, dialect, config, like, untied, entries)
+    return _assemble(request, source, match, bounds, dialect, config, plans, like, unexpected)
+
+
+def _title(source: Source, match: Match, dialect: Dialect) -> str:
+    return f"{source.checkpoint.path}: {match.family.name} {match.dialect.name} does not convert to {dialect.name}"
+
+
+def _unknown(match: Match, patterns: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
+    """Names that no row accounts for: those allowed, and those refused."""
+    fine = tuple(name for name in match.unknown if allowed(name, patterns))
+    return fine, [name for name in match.unknown if name not in set(fine)]
+
+
+def _layers(request: Request, bounds: Sequence[Bound]) -> list[str]:
+    if request.layers is None:
+        return []
+    problems = []
+    for bound in bounds:
+        count = bound.sizes.get("layer")
+        beyond = [layer for layer in request.layers if count is not None and layer >= count]
+        if beyond:
+            problems.append(f"--layers {ranges(beyond)}: the checkpoint has layers 0-{(count or 0) - 1}")
+    return problems
+
+
+def _plans(
+    request: Request,
+    bounds: Sequence[Bound],
+    dialect: Dialect,
+    config: Config,
+    like: Reference | None,
+    untied: frozenset[str],
+    entries: Mapping[str, TensorEntry],
+) -> list[Plan]:
+    wishes = Wishes(request.prefix, request.variables, request.layers, config.values)
+    several = len(bounds) > 1
+    targets = [target_of(b, dialect, wishes, several=several, like=like, untied=untied) for b in bounds]
+    return [plan_model(b, target, entries) for b, target in zip(bounds, targets, strict=True)]
+
+
+def _assemble(
+    request: Request,
+    source: Source,
+    match: Match,
+    bounds: tuple[Bound, ...],
+    dialect: Dialect,
+    config: Config,
+    plans: Sequence[Plan],
+    like: Reference | None,
+    unexpected: tuple[str, ...],
+) -> Prepared:
+    """Plans to entries and records; every problem that is left is raised here, all at once."""
+    problems = [problem for plan in plans for problem in plan.problems]
+    absent = tuple(dict.fromkeys(name for plan in plans for name in plan.absent))
+    problems += [f"group {name}: required, but the checkpoint does not have it" for name in request.require if name in absent]
+    known = {group.name for group in match.family.groups}
+    problems += [f"group {name}: not known; there are {', '.join(known)}" for name in request.require if name not in known]
+    left_out: frozenset[str] = frozenset()
+    if like is not None:
+        wrong, left_out = against_reference(
+            plans, like, missing=request.allow_missing, unexpected=request.allow_unexpected
+        )
+        problems += wrong
+    problems += _collisions(plans)
+    problems += _unequal(plans, source.entries)
+    if problems:
+        raise MismatchError(_title(source, match, dialect), problems)
+    dropped = [line for plan in plans for line in plan.dropped]
+    dropped += [Dropped(name, "allowed to be unexpected") for name in unexpected]
+    plans = [replace(plan, tensors=tuple(t for t in plan.tensors if t.name not in left_out)) for plan in plans]
+    if like is not None:
+        plans = _ordered(plans, like)
+    entries, records = _parameters(request, source, plans)
+    carry = carry_optimizer if request.with_optimizer else leave_optimizer
+    carried = carry(source, match, plans, dialect)
+    return Prepared(
+        request=request,
+        source=source,
+        match=match,
+        bounds=bounds,
+        dialect=dialect,
+        config=config,
+        entries={**entries, **carried.entries},
+        records=(*records, *carried.records),
+        dropped=(*dropped, *carried.dropped),
+        missing=tuple(name for bound in bounds for name in bound.allowed),
+        unexpected=(*unexpected, *sorted(left_out)),
+        absent=absent,
+        carried=carried,
+        notes=(*source.checkpoint.notes, *carried.notes),
+    )
+
+
+def _parameters(
+    request: Request, source: Source, plans: Sequence[Plan]
+) -> tuple[dict[str, TensorEntry], list[Record]]:
+    dtype = _dtype(request.dtype)
+    entries: dict[str, TensorEntry] = {}
+    records: list[Record] = []
+    written = {one.sources[0]: one.name for plan in plans for one in plan.tensors if one.is_copy}
+    for plan in plans:
+        for one in plan.tensors:
+            entry = one.entry(source.entries.__getitem__)
+            tied = source.entries[one.sources[0]].tied if one.is_copy else None
+            if tied in written:
+                entry = replace(entry, tied=written[tied])
+            steps = one.rule.steps
+            if dtype is not None and cast(entry, dtype) is not entry:
+                steps = (*steps, f"cast {entry.dtype} -> {dtype}")
+                entry = cast(entry, dtype)
+            entries[one.name] = entry
+            records.append(
+                Record(one.name, one.all_sources, steps, entry.shape, entry.dtype.name, group=one.group)
+            )
+    return entries, records
+
+
+def _dtype(name: str | None) -> DType | None:
+    if name is None:
+        return None
+    if name not in DTYPES or DTYPES[name].kind != "float":
+        floats = ", ".join(kind.name for kind in DTYPES.values() if kind.kind == "float")
+        raise UsageError(f"--dtype {name}: wanted one of {floats}")
+    return DTYPES[name]
+
+
+def _ordered(plans: Sequence[Plan], like: Reference) -> list[Plan]:
+    """Tensors in the reference's order."""
+    place = {name: i for i, name in enumerate(like.checkpoint)}
+    return [
+        replace(plan, tensors=tuple(sorted(plan.tensors, key=lambda one: place.get(one.name, len(place))))) for plan in plans
+    ]
+
+
+def _collisions(plans: Sequence[Plan]) -> list[str]:
+    names = [one.name for plan in plans for one in plan.tensors]
+    return [f"{name}: two tensors would get this name" for name in collapse(sorted({n for n in names if names.count(n) > 1}))]
+
+
+def _unequal(plans: Sequence[Plan], entries: Mapping[str, TensorEntry]) -> list[str]:
+    """Targets made of several sources that must hold the same bits and do not."""
+    problems = []
+    for plan in plans:
+        for one in plan.tensors:
+            differ = [other for first, other in one.equal if not same(entries[first], entries[other])]
+            if differ:
+                first = one.equal[0][0]
+                problems.append(f"{one.name}: {plan.dialect.name} has one for all, but {', '.join(collapse(differ))} differ from {first}")
+    return problems
+
+
+def same(one: TensorEntry, two: TensorEntry) -> bool:
+    """Equal shape, dtype and bits; shared storages are not read."""
+    if one.shape != two.shape or one.dtype != two.dtype:
+        return False
+    if two.name in (one.tied, one.name) or one.name == two.tied or (one.tied is not None and one.tied == two.tied):
+        return True
+    pieces = zip(
+        storage_pieces(one.storage, one.shape, one.dtype.itemsize),
+        storage_pieces(two.storage, two.shape, two.dtype.itemsize),
+        strict=True,
+    )
+    return all(np.array_equal(a, b) for a, b in pieces)

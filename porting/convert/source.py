@@ -1,0 +1,66 @@
+"""What a conversion reads: the parameters of a checkpoint, its optimizer's state apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from porting.checkpoint.entry import Checkpoint, TensorEntry
+from porting.checkpoint.registry import read
+
+
+class Wanted(Protocol):
+    """The part of a request that decides what is opened."""
+
+    @property
+    def source(self) -> Path: ...
+    @property
+    def source_format(self) -> str | None: ...
+    @property
+    def source_framework(self) -> str | None: ...
+    @property
+    def optimizer(self) -> Path | None: ...
+    @property
+    def like(self) -> Path | None: ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """An opened source.
+
+    entries: parameters, and slots that are named after them. optimizer: a file of PyTorch's optimizer
+    beside the model, if one was given.
+    """
+
+    checkpoint: Checkpoint
+    entries: Mapping[str, TensorEntry]
+    optimizer: Checkpoint | None
+
+
+def open_source(request: Wanted) -> Source:
+    """Open the checkpoint, and name what its file leaves anonymous or names by an object graph.
+
+    Raises: FormatError, UsageError, MismatchError (anonymous ONNX initializers that no reference names).
+    """
+    checkpoint = read(request.source, format=request.source_format, framework=request.source_framework)
+    optimizer = read(request.optimizer) if request.optimizer else None
+    entries = dict(checkpoint.entries)
+    full_names = checkpoint.metadata.get("full_names")
+    if isinstance(full_names, Mapping) and full_names:
+        entries = _by_full_name(entries, full_names)
+    return Source(checkpoint, entries, optimizer)
+
+
+def _by_full_name(entries: Mapping[str, TensorEntry], full_names: Mapping[str, str]) -> dict[str, TensorEntry]:
+    """TF2 object graphs key variables by attribute paths; tables know the variables' own names."""
+    counts: dict[str, int] = {}
+    for name in full_names.values():
+        counts[name] = counts.get(name, 0) + 1
+    out: dict[str, TensorEntry] = {}
+    for key, entry in entries.items():
+        name = full_names.get(key, key)
+        unique = name if counts.get(name, 1) == 1 else key
+        out[unique] = replace(entry, name=unique)
+    return out
