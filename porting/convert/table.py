@@ -75,17 +75,24 @@ class Group:
 
     at: the level of the scope whose prefix the names carry (`base` for the encoder, `head` …).
     required: a checkpoint without it is not of this family.
+    shares: an earlier group whose names some dialects give to this one too (one head for classes and for scores).
+        Such a name is read as the earlier group's, and written for this one only if the earlier is absent.
     """
 
     name: str
     rows: tuple[Row, ...]
     at: str = "base"
     required: bool = False
+    shares: str | None = None
+
+    def may_share(self, other: Group) -> bool:
+        """May both have rows of one name? Only if the table says that one stands in for the other."""
+        return self.name != other.name and (self.shares or self.name) == (other.shares or other.name)
 
 
-def group(name: str, *rows: Row, at: str = "base", required: bool = False) -> Group:
+def group(name: str, *rows: Row, at: str = "base", required: bool = False, shares: str | None = None) -> Group:
     """A group of rows."""
-    return Group(name, rows, at, required)
+    return Group(name, rows, at, required, shares)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +149,7 @@ class Dialect:
     slots: tuple[SlotForm, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Family:
     """All dialects of one model family.
 
@@ -187,7 +194,8 @@ class Family:
         lines += [repr(dialect) for dialect in self.dialects]
         for member, line in self.rows():
             cells = {n: [(str(v.cell.templates), v.cell.axes, v.when) for v in vs] for n, vs in line.cells.items()}
-            lines.append(f"{member.name} {member.at} {member.required} {cells} {line.tie} {line.drop} {line.optional}")
+            where = f"{member.name} {member.at} {member.required} {member.shares}"
+            lines.append(f"{where} {cells} {line.tie} {line.drop} {line.optional}")
         return sha256("\n".join(lines).encode()).hexdigest()[:16]
 
     def _unknown_dialects(self) -> Iterator[str]:
@@ -200,12 +208,12 @@ class Family:
     def _overlaps(self) -> Iterator[str]:
         for dialect in self.dialects:
             names = [
-                (line.key, template)
-                for _, line in self.rows()
+                (member, line.key, template)
+                for member, line in self.rows()
                 for template in dict.fromkeys(t for v in line.cells.get(dialect.name, ()) for t in v.cell.templates)
             ]
-            for (key_a, one), (key_b, two) in combinations(names, 2):
-                if key_a != key_b or one != two:
+            for (in_a, key_a, one), (in_b, key_b, two) in combinations(names, 2):
+                if not in_a.may_share(in_b) and (key_a != key_b or one != two):
                     spelling = _overlap(one, two)
                     if spelling:
                         yield f"{dialect.name}: {spelling} matches both {one} and {two}"
