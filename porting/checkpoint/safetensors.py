@@ -23,6 +23,7 @@ from porting.checkpoint.safetensors_header import (
     CODES,
     Header,
     Slot,
+    declared_metadata,
     header_bytes,
     in_file_order,
     opens_like_one,
@@ -56,11 +57,7 @@ def _variant(path: Path) -> str | None:
                 return None
     except (OSError, ValueError):
         return None
-    try:
-        metadata = read_header(MappedFile(path)).metadata
-    except FormatError:
-        return PLAIN
-    return MS if metadata.get("format") == "ms" else PLAIN
+    return MS if declared_metadata(MappedFile(path)).get("format") == "ms" else PLAIN
 
 
 def _index_variant(path: Path) -> str | None:

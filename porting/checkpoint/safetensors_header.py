@@ -8,6 +8,7 @@ Reference: github.com/huggingface/safetensors, README "Format", and safetensors/
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,11 @@ from porting.errors import FormatError, UsageError
 LIMIT = 100_000_000
 """Bytes of a header at most (MAX_HEADER_SIZE of the official library)."""
 
+ROOM = 25_000_000
+"""Bytes of a header that are read: some 200,000 tensors. JSON made to fill memory takes up to 35 times its size."""
+
 METADATA = "__metadata__"
+_METADATA_KEY = re.compile(r'"__metadata__"\s*:\s*')
 
 # In the order of the official enum, which its writer sorts by, last first. Its F6_E2M3 and F6_E3M2 are left
 # out: no framework writes them and the packing of four elements into three bytes is not specified.
@@ -84,16 +89,32 @@ def opens_like_one(start: bytes) -> bool:
     )
 
 
+def declared_metadata(file: MappedFile) -> Mapping[str, Any]:
+    """The metadata alone, without a look at the tensors; empty where it is missing or damaged."""
+    length = int.from_bytes(file.bytes(0, 8, "header"), "little")
+    if length > min(ROOM, file.size - 8):
+        return {}
+    text = str(file.bytes(8, length, "header"), "utf-8", "replace")
+    key = _METADATA_KEY.search(text)
+    if key is None:
+        return {}
+    try:
+        value, _ = json.JSONDecoder().raw_decode(text, key.end())
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def read_header(file: MappedFile) -> Header:
     """The header, every claim in it held against the file.
 
-    Raises: FormatError for a length beyond the file, JSON that is none, a dtype that is not known, offsets
+    Raises: FormatError for a length beyond the file or `ROOM`, JSON that is none, a dtype that is not known, offsets
     that overlap, leave a gap or end elsewhere than the file, a size that does not fit the shape.
     """
-    length = int.from_bytes(file.bytes(0, min(8, file.size), "header"), "little")
-    if not 2 <= length <= min(LIMIT, file.size - 8):
-        problem = f"wanted a header of 2 to {min(LIMIT, file.size - 8)} bytes, got a length of {length}"
-        raise FormatError(file.path, "header", problem)
+    length = int.from_bytes(file.bytes(0, 8, "header"), "little")
+    room = min(ROOM, file.size - 8)
+    if not 2 <= length <= room:
+        raise FormatError(file.path, "header", f"wanted a length of 2 to {room} bytes, got {length}")
     value = parse_json(file.bytes(8, length, "header"), file.path, "header")
     if not isinstance(value, dict):
         raise FormatError(file.path, "header", "wanted a JSON object")

@@ -59,8 +59,10 @@ def parse_json(text: bytes | memoryview, path: Path, place: str) -> Any:
         raise ValueError(f"{name} is not JSON")
 
     try:
-        value = json.loads(str(text, "utf-8"), object_pairs_hook=pairs, parse_constant=constant)
-        json.dumps(value, ensure_ascii=False).encode()
+        decoded = str(text, "utf-8")
+        value = json.loads(decoded, object_pairs_hook=pairs, parse_constant=constant)
+        if "\\ud" in decoded.lower():  # only an escape can make half a surrogate pair
+            json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise FormatError(path, place, "not JSON: nested too deeply") from None
     except ValueError as error:

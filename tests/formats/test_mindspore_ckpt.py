@@ -19,7 +19,7 @@ from porting.checkpoint.mindspore_records import begins_with_record, record_head
 from porting.checkpoint.output import Output
 from porting.checkpoint.pieces import storage_pieces
 from porting.checkpoint.registry import locate, read
-from porting.checkpoint.storage import InMemory, Segments
+from porting.checkpoint.storage import Segments
 from porting.checkpoint.stream import fill
 from porting.checkpoint.write import as_entry, spec_of, write
 from porting.errors import FormatError, UsageError
@@ -36,7 +36,6 @@ class TestMindSporeCkpt(FormatConformance):
 
 @pytest.fixture(scope="module")
 def mindspore():
-    """MindSpore itself, which forks of a test process must not inherit half-loaded."""
     return pytest.importorskip("mindspore")
 
 
@@ -323,4 +322,3 @@ def test_a_record_is_told_from_its_likes() -> None:
 def test_suffix_does_not_matter(tmp_path: Path) -> None:
     (tmp_path / "weights").write_bytes(value("w", "Float32", (1,), ONE))
     assert locate(tmp_path / "weights")[0] is FORMAT
-    assert isinstance(as_entry("x", np.zeros(1)).storage, InMemory)

@@ -274,7 +274,7 @@ def test_headers_that_lie(tmp_path: Path, header: object, data: bytes, said: str
 def test_a_header_longer_than_the_file(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     path.write_bytes(struct.pack("<Q", 90_000_000) + b'{"a"')
-    with pytest.raises(FormatError, match=r"header: wanted a header of 2 to 4 bytes, got a length of 90000000"):
+    with pytest.raises(FormatError, match=r"header: wanted a length of 2 to 4 bytes, got 90000000"):
         read(path)
 
 
