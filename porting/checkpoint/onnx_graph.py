@@ -110,7 +110,7 @@ def is_model(path: Path) -> bool:
                 return False
             seen.add(item.number)
     except WireError as error:
-        return file.view[error.offset] == GRAPH << 3 | BYTES and IR_VERSION in seen
+        return file.view[error.offset : error.offset + 1] == bytes([GRAPH << 3 | BYTES]) and IR_VERSION in seen
     return {IR_VERSION, GRAPH} <= seen and _starts_like_graph(file.view)
 
 

@@ -12,8 +12,8 @@ from porting.checkpoint.entry import Checkpoint, TensorEntry
 from porting.checkpoint.onnx_graph import Graph
 from porting.checkpoint.onnx_scopes import Naming, Slot, name_initializers
 from porting.checkpoint.onnx_tensor import Initializer
+from porting.checkpoint.pieces import storage_pieces
 from porting.checkpoint.storage import Mapped, Permuted, Storage, contiguous_strides
-from porting.checkpoint.stream import storage_pieces
 
 
 @dataclass(frozen=True, slots=True)

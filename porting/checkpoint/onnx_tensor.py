@@ -37,11 +37,12 @@ TYPES: dict[int, DType] = {number: DTYPES[name] for number, name in enumerate(_N
 """TensorProto.DataType by number."""
 
 _FIXED = {FLOAT_DATA: (FIXED32, 4), DOUBLE_DATA: (FIXED64, 8)}
-_HOMES = {
+_HOMES: dict[int, set[str]] = {
     FLOAT_DATA: {"float32", "complex64"},
     DOUBLE_DATA: {"float64", "complex128"},
     INT64_DATA: {"int64"},
     UINT64_DATA: {"uint32", "uint64"},
+    INT32_DATA: {name for name, kind in DTYPES.items() if 0 < kind.itemsize < 4} | {"int32"},
     STRING_DATA: {"string"},
 }
 
@@ -108,7 +109,7 @@ class _Draft:
     def take(self, item: Field, buffer: memoryview) -> None:
         """Add one field."""
         if item.number == DIMS:
-            self.dims.extend(value - (1 << 64) if value >= 1 << 63 else value for value in packed(item, buffer))
+            self._take_dims(item, buffer)
         elif item.number == DATA_TYPE:
             self.number = _want(item, VARINT).value
         elif item.number == NAME:
@@ -121,7 +122,13 @@ class _Draft:
             self.payload.setdefault(item.number, []).append(item)
         elif item.number == SEGMENT:
             raise WireError(item.offset, "a tensor in segments, which no ONNX runtime reads")
-        if len(self.dims) > MAX_RANK:
+
+    def _take_dims(self, item: Field, buffer: memoryview) -> None:
+        fits = item.wire == VARINT or item.value <= 10 * MAX_RANK
+        self.dims.extend(
+            value - (1 << 64) if value >= 1 << 63 else value for value in (packed(item, buffer) if fits else ())
+        )
+        if not fits or len(self.dims) > MAX_RANK:
             raise WireError(item.offset, f"a tensor of more than {MAX_RANK} axes")
 
 
@@ -220,7 +227,7 @@ def _inline(
                 f"wanted {packed_size(count, dtype)} bytes for {dtype} {list(shape)}, got {last.value}",
             )
         return _dense(file, last.offset, shape, dtype)
-    if dtype.name not in _HOMES.get(number, {dtype.name}) or (number == INT32_DATA and dtype.itemsize > 4):
+    if dtype.name not in _HOMES[number]:
         raise FormatError(file.path, place, f"{dtype} does not belong in field {number}")
     if number in _FIXED:
         return _fixed(file, place, items, shape, dtype)
