@@ -7,11 +7,14 @@ fairseq_fused  the files that fairseq released in 2019: one in_proj of query, ke
 kit_tf         the kit's own: Google's BERT names under `roberta/`. No TensorFlow RoBERTa was released
 kit_ms         the kit's own: ModelZoo's BERT names under `roberta.`. ModelZoo has no RoBERTa
 
-Positions start at 2 (padding_idx + 1): the table is that of the file, its first two rows included. fairseq adds no
-token types; transformers' converter (convert_roberta_original_pytorch_checkpoint_to_pytorch.py) gives it one of zeros.
+Positions start at 2 (padding_idx + 1): the table is the whole of the file's, its first two rows included. fairseq adds
+no token types; transformers stores one, which is zeros in the files that were converted from fairseq
+(convert_roberta_original_pytorch_checkpoint_to_pytorch.py).
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from porting.convert.table import Dialect, Family, Row, group, row, scope
 from porting_converters import bert, slots
@@ -51,8 +54,11 @@ FAIRSEQ_FUSED = _FAIRSEQ | {
     f"{_PROJ}.bias": "layers.{layer}.self_attn.in_proj_bias : (proj hidden')",
 }
 
-BACKBONE = columns(
-    bert.BACKBONE, hf="hf", fairseq=FAIRSEQ, fairseq_fused=FAIRSEQ_FUSED, kit_tf="google", kit_ms="modelzoo"
+BACKBONE = tuple(
+    replace(line, zeros=line.key == _TYPES)
+    for line in columns(
+        bert.BACKBONE, hf="hf", fairseq=FAIRSEQ, fairseq_fused=FAIRSEQ_FUSED, kit_tf="google", kit_ms="modelzoo"
+    )
 )
 
 _VERSION = row(
@@ -137,8 +143,6 @@ SEQUENCE_CLASSIFIER: tuple[Row, ...] = (
         kit_ms="classifier.out_proj.bias : labels",
     ),
 )
-
-_NO_POOLER = "fairseq's RoBERTa has no pooler"
 
 _FAIRSEQ_SCOPES = (
     scope("encoder.sentence_encoder.", head="encoder.", variables={"head": "sentence_classification_head"}),

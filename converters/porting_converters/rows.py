@@ -27,7 +27,9 @@ def columns(rows: Sequence[Row], /, **wanted: str | Mapping[str, str]) -> tuple[
             raise TableError(f"{dialect}: no row {', '.join(strangers)}")
     taken = (_cells(line, wanted) for line in rows)
     return tuple(
-        Row(cells, line.tie, line.drop, line.optional) for line, cells in zip(rows, taken, strict=True) if cells
+        Row(cells, line.tie, line.drop, line.optional, line.zeros)
+        for line, cells in zip(rows, taken, strict=True)
+        if cells
     )
 
 

@@ -70,6 +70,12 @@ class Match:
         return sum(len(found.names) for model in self.models for found in model.found.values())
 
 
+    @property
+    def wrapped(self) -> int:
+        """How much of the names before the parameters no scope of the dialect knows: `roberta.` is not BERT's."""
+        return sum(len(model.outer) for model in self.models)
+
+
 @dataclass(frozen=True)
 class _Line:
     group: Group
@@ -217,6 +223,7 @@ def find(
             [f"{len(names)} tensors: {listed(names)}", f"tried {', '.join(families)}; see `port families`"],
         )
     best = [match for match in tried if match.claimed == most]
+    best = [match for match in best if match.wrapped == min(other.wrapped for other in best)]
     best = _by_evidence(best, sizes or {})
     general = {match.family.specialises for match in best} & {match.family.name for match in best}
     if general:

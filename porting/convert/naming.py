@@ -90,7 +90,7 @@ def target_of(
         raise UsageError("--prefix names one model of one checkpoint; use --like for a net of several models, and not both")
     if wishes.prefix is not None:
         scope, outer = _from_prefix(dialect, wishes.prefix)
-    variables = {**model.variables, **scope.variables}
+    variables = {**scope.variables, **model.variables}
     settings = _settings(bound, wishes.config or {})
     if partner is not None:
         variables |= partner.model.variables
@@ -129,14 +129,15 @@ def against_reference(
     plans: Sequence[Plan], like: Reference, *, missing: Sequence[str], unexpected: Sequence[str]
 ) -> tuple[list[str], frozenset[str]]:
     """What the reference and the plans disagree about, and the planned names to leave out because that is allowed."""
-    planned = {one.name: one for plan in plans for one in plan.tensors}
+    planned = {one.name: one.shape for plan in plans for one in plan.tensors}
+    planned |= {one.name: one.shape for plan in plans for one in plan.zeros}
     lacking = [name for name in like.wanted if name not in planned and not allowed(name, missing)]
     extra = [name for name in planned if name not in like.wanted]
     refused = [name for name in extra if not allowed(name, unexpected)]
     wrong = [
-        f"{name}: {like.checkpoint.path.name} has {like.checkpoint[name].shape}, the conversion gives {one.shape}"
-        for name, one in planned.items()
-        if name in like.wanted and like.checkpoint[name].shape != one.shape
+        f"{name}: {like.checkpoint.path.name} has {like.checkpoint[name].shape}, the conversion gives {shape}"
+        for name, shape in planned.items()
+        if name in like.wanted and like.checkpoint[name].shape != shape
     ]
     place = like.checkpoint.path.name
     problems = [f"{name}  missing: {place} wants it (--allow-missing)" for name in collapse(sorted(lacking))]

@@ -8,11 +8,12 @@ from itertools import groupby, product
 
 from porting.checkpoint.entry import TensorEntry
 from porting.convert.arrange import Arranged, Part
-from porting.convert.match import Found, Values
+from porting.convert.match import Found, Model, Values
 from porting.convert.notation import Cell, size_label
 from porting.convert.rule import Rule, derive
 from porting.convert.sizes import Bound, field_ranges, fill
 from porting.convert.table import Dialect, Group, Row, Variant
+from porting.convert.zeros import Zeroed, implied, zeroed
 
 Lookup = Callable[[str], TensorEntry]
 
@@ -78,10 +79,11 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A source tensor that is not carried over, and why."""
+    """A source tensor that is not carried over, and why. zero: it may be left out only because it is zero."""
 
     name: str
     reason: str
+    zero: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class Plan:
     bound: Bound
     dialect: Dialect
     tensors: tuple[Planned, ...]
+    zeros: tuple[Zeroed, ...]
     dropped: tuple[Dropped, ...]
     absent: tuple[str, ...]
     prefixes: Mapping[str, str]
@@ -122,6 +125,7 @@ def plan_model(bound: Bound, target: Target, entries: Mapping[str, TensorEntry])
     tensors: list[Planned] = []
     dropped: list[Dropped] = []
     problems: list[str] = []
+    zeros: list[Zeroed] = []
     layered = dict(bound.sizes)
     if target.layers is not None:
         layered["layer"] = len(target.layers)
@@ -129,22 +133,42 @@ def plan_model(bound: Bound, target: Target, entries: Mapping[str, TensorEntry])
         planned: list[Planned] = []
         for row in group.rows:
             found = model.found.get(row.key)
-            if found is None:
-                problems += _lacking(bound, target, group, row)
+            if found is None and implied(bound, target.dialect, group, row):
+                prefix = target.prefix.get(group.at, "")
+                made, wrong = zeroed(bound, target.dialect, prefix, layered, group, row)
+                zeros += made
+            elif found is None:
+                wrong = list(_lacking(bound, target, group, row))
             elif row.tie is not None and not _tie_written(bound, target, group, row, found):
                 gone, wrong = _tied(bound, target, row, found)
                 dropped += gone
-                problems += wrong
-            elif target.dialect.name not in row.cells:
-                reason = row.drop or f"{target.dialect.name} has no such tensor"
-                dropped += [Dropped(name, reason) for name in found.names.values()]
+            elif (reason := _left_out(model, target.dialect, group, row)) is not None:
+                dropped += [Dropped(name, reason, row.zeros) for name in found.names.values()]
+                continue
             else:
-                made, wrong = _plan_row(bound, target, layered, group, row, found, entries)
-                planned += made
-                problems += wrong
+                rows, wrong = _plan_row(bound, target, layered, group, row, found, entries)
+                planned += rows
+            problems += wrong
         tensors += _by_layer(planned)
     absent = tuple(g.name for g in model.family.groups if g.name not in model.groups)
-    return Plan(bound, target.dialect, tuple(tensors), tuple(dropped), absent, target.prefix, tuple(problems))
+    return Plan(
+        bound, target.dialect, tuple(tensors), tuple(zeros), tuple(dropped), absent, target.prefix, tuple(problems)
+    )
+
+
+def _left_out(model: Model, dialect: Dialect, group: Group, row: Row) -> str | None:
+    """Why a row has no place in the target: no cell there, or a cell whose name another group has taken."""
+    if dialect.name not in row.cells:
+        return row.drop or f"{dialect.name} has no such tensor"
+    name = row.cells[dialect.name][0].cell.template
+    for other in model.family.groups:
+        if other.name == group.name:
+            return None
+        if other.name in model.groups and group.may_share(other):
+            names = [line.cells[dialect.name][0].cell.template for line in other.rows if dialect.name in line.cells]
+            if name in names:
+                return f"{dialect.name} has one {name} for {other.name} and {group.name}, and {other.name} took it"
+    return None
 
 
 def _lacking(bound: Bound, target: Target, group: Group, row: Row) -> Iterator[str]:

@@ -24,6 +24,7 @@ from porting.convert.registry import families, target_dialect
 from porting.convert.sizes import Bound, bind
 from porting.convert.source import Source, open_source
 from porting.convert.table import Dialect
+from porting.convert.zeros import is_zero
 from porting.errors import MismatchError, UsageError
 
 
@@ -168,11 +169,12 @@ def _assemble(
         problems += wrong
     problems += _collisions(plans)
     problems += _unequal(plans, source.entries)
+    problems += _nonzero(request, plans, source.entries)
     if problems:
         raise MismatchError(_title(source, match, dialect), problems)
     dropped = [line for plan in plans for line in plan.dropped]
     dropped += [Dropped(name, "allowed to be unexpected") for name in unexpected]
-    plans = [replace(plan, tensors=tuple(t for t in plan.tensors if t.name not in left_out)) for plan in plans]
+    plans = [_without(plan, left_out) for plan in plans]
     if like is not None:
         plans = _ordered(plans, like)
     entries, records = _parameters(request, source, plans)
@@ -196,6 +198,11 @@ def _assemble(
     )
 
 
+def _without(plan: Plan, names: frozenset[str]) -> Plan:
+    tensors = tuple(one for one in plan.tensors if one.name not in names)
+    return replace(plan, tensors=tensors, zeros=tuple(one for one in plan.zeros if one.name not in names))
+
+
 def _parameters(
     request: Request, source: Source, plans: Sequence[Plan]
 ) -> tuple[dict[str, TensorEntry], list[Record]]:
@@ -217,6 +224,10 @@ def _parameters(
             records.append(
                 Record(one.name, one.all_sources, steps, entry.shape, entry.dtype.name, group=one.group)
             )
+        for zero in plan.zeros:
+            kind = dtype or source.entries[zero.like].dtype
+            entries[zero.name] = zero.entry(kind)
+            records.append(Record(zero.name, (), ("zeros",), zero.shape, kind.name, group=zero.group))
     return entries, records
 
 
@@ -252,6 +263,14 @@ def _unequal(plans: Sequence[Plan], entries: Mapping[str, TensorEntry]) -> list[
                 first = one.equal[0][0]
                 problems.append(f"{one.name}: {plan.dialect.name} has one for all, but {', '.join(collapse(differ))} differ from {first}")
     return problems
+
+
+def _nonzero(request: Request, plans: Sequence[Plan], entries: Mapping[str, TensorEntry]) -> list[str]:
+    """Tensors that only zeros may be left out of, and that hold something."""
+    names = [line.name for plan in plans for line in plan.dropped if line.zero]
+    held = [name for name in names if not allowed(name, request.allow_unexpected) and not is_zero(entries[name])]
+    where = plans[0].dialect.name if plans else ""
+    return [f"{name}: is not zero, and {where} has no place for it (--allow-unexpected)" for name in collapse(held)]
 
 
 def same(one: TensorEntry, two: TensorEntry) -> bool:

@@ -38,12 +38,15 @@ class Row:
         written only if a reference lists it or its values differ and the target has a cell for it.
     drop: why the tensor is not carried over to a dialect without a cell for it.
     optional: the group is whole without it.
+    zeros: a dialect without a cell computes as if the tensor were zero. It is made of zeros for a dialect that has
+        one, and left out only if it is zero.
     """
 
     cells: Mapping[str, tuple[Variant, ...]]
     tie: str | None = None
     drop: str | None = None
     optional: bool = False
+    zeros: bool = False
 
     @property
     def key(self) -> str:
@@ -57,7 +60,12 @@ def variants(key: str, *, true: str, false: str) -> tuple[Variant, ...]:
 
 
 def row(
-    *, tie: str | None = None, drop: str | None = None, optional: bool = False, **cells: str | tuple[Variant, ...]
+    *,
+    tie: str | None = None,
+    drop: str | None = None,
+    optional: bool = False,
+    zeros: bool = False,
+    **cells: str | tuple[Variant, ...],
 ) -> Row:
     """A row from cells in the notation, one keyword per dialect.
 
@@ -66,7 +74,7 @@ def row(
     parsed = {name: (Variant(Cell.parse(cell)),) if isinstance(cell, str) else cell for name, cell in cells.items()}
     if not parsed:
         raise TableError("a row without cells")
-    return Row(parsed, tie, drop, optional)
+    return Row(parsed, tie, drop, optional, zeros)
 
 
 @dataclass(frozen=True)
@@ -195,7 +203,7 @@ class Family:
         for member, line in self.rows():
             cells = {n: [(str(v.cell.templates), v.cell.axes, v.when) for v in vs] for n, vs in line.cells.items()}
             where = f"{member.name} {member.at} {member.required} {member.shares}"
-            lines.append(f"{where} {cells} {line.tie} {line.drop} {line.optional}")
+            lines.append(f"{where} {cells} {line.tie} {line.drop} {line.optional} {line.zeros}")
         return sha256("\n".join(lines).encode()).hexdigest()[:16]
 
     def _unknown_dialects(self) -> Iterator[str]:
