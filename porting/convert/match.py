@@ -161,22 +161,22 @@ def _claim(
     names = list(names)
     by_key: dict[str, tuple[_Line, dict[Values, str]]] = {}
     variables: dict[str, set[str]] = {}
-    free: dict[str, dict[str, str]] = {}
+    taken: set[str] = set()
     for level in dict.fromkeys(line.group.at for line in lines):
         prefix = outer + scope.prefix(level)
         here = [line for line in lines if line.group.at == level]
         for name in names:
-            if not name.startswith(prefix):
+            if name in taken or not name.startswith(prefix):
                 continue
             hit = _hit(name[len(prefix) :], here)
             if hit is None:
                 continue
+            taken.add(name)
             line, cell, raw = hit
             by_key.setdefault(line.row.key, (line, {}))[1].setdefault(field_values(cell, raw), name)
             for field in cell.fields:
                 if field.kind == "free":
                     variables.setdefault(field.name, set()).add(raw[field.name])
-                    free.setdefault(field.name, {}).setdefault(raw[field.name], name)
     for key, values in variables.items():
         if len(values) > 1:
             raise UsageError(f"{family.name}: {key} has {len(values)} values ({', '.join(sorted(values))}), wanted one")
