@@ -55,7 +55,7 @@ FAIRSEQ_FUSED = _FAIRSEQ | {
 }
 
 BACKBONE = tuple(
-    replace(line, zeros=line.key == _TYPES)
+    replace(line, zeros=True, drop="fairseq adds no token types, and these are zero") if line.key == _TYPES else line
     for line in columns(
         bert.BACKBONE, hf="hf", fairseq=FAIRSEQ, fairseq_fused=FAIRSEQ_FUSED, kit_tf="google", kit_ms="modelzoo"
     )

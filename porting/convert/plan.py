@@ -150,7 +150,7 @@ def plan_model(bound: Bound, target: Target, entries: Mapping[str, TensorEntry])
                 planned += rows
             problems += wrong
         tensors += _by_layer(planned)
-    absent = tuple(g.name for g in model.family.groups if g.name not in model.groups)
+    absent = tuple(g.name for g in model.family.groups if g.name not in model.groups and not g.incidental)
     return Plan(
         bound, target.dialect, tuple(tensors), tuple(zeros), tuple(dropped), absent, target.prefix, tuple(problems)
     )
@@ -174,7 +174,7 @@ def _left_out(model: Model, dialect: Dialect, group: Group, row: Row) -> str | N
 def _lacking(bound: Bound, target: Target, group: Group, row: Row) -> Iterator[str]:
     """A row that the target needs and the source's dialect does not have."""
     there = group.name in bound.model.groups and target.dialect.name in row.cells
-    if there and bound.model.dialect.name not in row.cells and not row.optional and row.tie is None and row.drop is None:
+    if there and bound.model.dialect.name not in row.cells and not row.optional and row.tie is None:
         yield f"{row.cells[target.dialect.name][0].cell.template}: {bound.model.dialect.name} has no such tensor"
 
 

@@ -219,7 +219,7 @@ def _missing(model: Model, forms: Mapping[str, Variant], sizes: Mapping[str, int
         if model.dialect.name not in row.cells or not (group.required or group.name in groups):
             continue
         found = model.found.get(row.key)
-        if found is None and (row.optional or row.tie is not None or row.drop is not None):
+        if found is None and (row.optional or row.tie is not None):
             continue
         cell = forms[row.key].cell if found else row.cells[model.dialect.name][0].cell
         yield from _absent(model, group.at, cell, found, sizes)

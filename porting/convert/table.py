@@ -93,6 +93,11 @@ class Group:
     required: bool = False
     shares: str | None = None
 
+    @property
+    def incidental(self) -> bool:
+        """Is nothing of it needed by anyone, so that its absence is not worth a word?"""
+        return all(line.optional for line in self.rows)
+
     def may_share(self, other: Group) -> bool:
         """May both have rows of one name? Only if the table says that one stands in for the other."""
         return self.name != other.name and (self.shares or self.name) == (other.shares or other.name)
