@@ -36,8 +36,9 @@ def locate(path: Path) -> Path | None:
 
     Raises: FormatError for a folder with several bundles, or one whose state file names what is not there.
     """
-    if path.is_dir():
-        return _in_folder(path)
+    found = _in_folder(path) if path.is_dir() else None
+    if found is not None:
+        return found
     if _is_bundle(path):
         return path
     match = _FILE.fullmatch(path.name)
@@ -95,10 +96,13 @@ def named_by_state(folder: Path) -> Path | None:
         raise FormatError(state, "model_checkpoint_path", f"{named} is not in this folder")
     sharded = SHARD.fullmatch(named.name)
     found = folder / named.with_name(sharded[1]) if sharded else folder / named
-    if not any(path.name.startswith(found.name) for path in _siblings(found)):
+    if not _present(found):
         raise FormatError(state, "model_checkpoint_path", f"{named} is not in this folder")
     return found
 
 
-def _siblings(path: Path) -> list[Path]:
-    return list(path.parent.iterdir()) if path.parent.is_dir() else []
+def _present(path: Path) -> bool:
+    """Whether there is a V1 file, a V1 shard or a V2 index of that name."""
+    if path.is_file() or index_path(path).is_file():
+        return True
+    return any(match[1] == path.name for shard in _beside(path, "-*-of-*") if (match := SHARD.fullmatch(shard.name)))

@@ -52,7 +52,8 @@ class Strings:
         ends = list(accumulate(lengths, initial=at))
         out = np.empty(len(lengths), object)
         out[:] = [bytes(data[start:stop]) for start, stop in pairwise(ends)]
-        return out.reshape(self.shape)[box]
+        whole = out.reshape(self.shape)
+        return whole[box] if box else whole  # an empty box would make a 0-d array a plain bytes object
 
     def release(self) -> None:
         """Strings are copied when they are read; the pages go with the file."""

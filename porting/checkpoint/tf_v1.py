@@ -36,7 +36,7 @@ def locate(path: Path) -> Path | None:
     """
     if path.is_dir():
         named = named_by_state(path)
-        return None if named is None else locate(named)
+        return None if named is None or named.is_dir() else locate(named)
     if not path.name:
         return None
     if path.is_file():

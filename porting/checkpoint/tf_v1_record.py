@@ -46,7 +46,7 @@ class Record:
         Raises: FormatError if the record is missing, damaged or of another size.
         """
         if self.decoded is not None:
-            return self.decoded[box]
+            return self.decoded[box] if box else self.decoded
         found = self.table.find(self.key)
         if found is None:
             raise FormatError(self.table.file.path, self.name, "its values are missing")
@@ -57,7 +57,7 @@ class Record:
             raise FormatError(self.table.file.path, self.name, str(error)) from None
         if self.dtype.name not in _RAW:
             self.decoded = whole
-        return whole[box]
+        return whole[box] if box else whole
 
     def _assemble(self, chunks: Sequence[memoryview]) -> Array:
         carrier = self.dtype.numpy()

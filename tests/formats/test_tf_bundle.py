@@ -1,0 +1,429 @@
+"""TensorFlow bundles: conformance, golden files, TensorFlow's savers both ways and to the byte, bundles that lie."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from porting.checkpoint.dtypes import DTYPES
+from porting.checkpoint.leveldb import Table, build, masked
+from porting.checkpoint.registry import locate, read
+from porting.checkpoint.storage import Mapped, MappedFile
+from porting.checkpoint.tf_bundle import FORMAT, verify
+from porting.checkpoint.tf_proto import NUMBERS, Entry, encode_entry, encode_header
+from porting.checkpoint.tf_slices import slice_key
+from porting.checkpoint.wire import fixed32, integer, message
+from porting.checkpoint.write import write
+from porting.errors import FormatError, PortError, UsageError
+from porting.testing.formats import FormatConformance, mutate, random_bits, same_bits
+
+GOLDEN = sorted((Path(__file__).parents[1] / "golden").glob("*/*.index"))
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+
+@pytest.fixture(scope="module")
+def tf():
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    return pytest.importorskip("tensorflow")
+
+
+def save(tf, prefix: Path, tensors: Arrays, slices: list[str] | None = None) -> Path:
+    """What TensorFlow's own op writes."""
+    tf.raw_ops.SaveV2(
+        prefix=str(prefix),
+        tensor_names=list(tensors),
+        shape_and_slices=slices or [""] * len(tensors),
+        tensors=[tf.constant(array) for array in tensors.values()],
+    )
+    return prefix
+
+
+def contents(folder: Path, prefix: str) -> dict[str, bytes]:
+    """Every file of a prefix, by what follows the prefix."""
+    return {
+        path.name.removeprefix(prefix): path.read_bytes()
+        for path in folder.iterdir()
+        if path.name.startswith(f"{prefix}.")
+    }
+
+
+def same(found: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any]) -> bool:
+    if wanted.dtype == object:
+        return found.shape == wanted.shape and found.tolist() == wanted.tolist()
+    return same_bits(np.asarray(found), wanted)
+
+
+def strings(*values: bytes) -> np.ndarray[Any, Any]:
+    return np.array(values, object)
+
+
+class TestTensorFlowBundle(FormatConformance):
+    format = "tf-bundle"
+
+
+@pytest.mark.parametrize("index", GOLDEN, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_golden_checkpoints_are_rewritten_to_the_byte(index: Path, tmp_path: Path) -> None:
+    checkpoint = read(index)
+    assert not list(verify(checkpoint))
+    for path in write(tmp_path / index.stem, checkpoint, format="tf-bundle"):
+        assert path.read_bytes() == (index.parent / path.name).read_bytes()
+
+
+def name_sets() -> dict[str, list[str]]:
+    """Names that move the table's choices: restarts, shared prefixes, separators between blocks."""
+    choose = random.Random(5)
+    alphabet = "ab/_.0é~\U0010ffff"
+    sets = {
+        f"{count} random": sorted(
+            {"".join(choose.choices(alphabet, k=choose.randrange(1, 12))) for _ in range(count)},
+            key=lambda _: choose.random(),
+        )
+        for count in (1, 2, 17, 33, 300)
+    }
+    deep = "model/" * 130
+    sets["2000 behind 780 letters"] = [f"{deep}layer_{i}/kernel" for i in choose.sample(range(9000), 2000)]
+    sets["8000 short"] = [f"bert/encoder/layer_{i}/bias" for i in range(8000)]
+    sets["names larger than a block"] = ["a" * 300_000, "b", "c" * 600_000, "d", "e" * 600_000]
+    return sets
+
+
+@pytest.mark.parametrize("case", name_sets())
+def test_the_bytes_are_tensorflows(tf, case: str, tmp_path: Path) -> None:
+    shapes = [(), (3,), (2, 2), (0, 3), (1, 0), (1, 2, 3)]
+    kinds = ("float32", "int64", "bool", "float16")
+    tensors: Arrays = {}
+    for i, name in enumerate(name_sets()[case]):
+        if i % 7 == 5:
+            tensors[name] = strings(*[b"x" * (i * k % 300) for k in range(i % 4)])
+        else:
+            tensors[name] = random_bits(kinds[i % 4], shapes[i % 6], i)
+    save(tf, tmp_path / "theirs", tensors)
+    write(tmp_path / "ours", tensors, format="tf-bundle")
+    assert contents(tmp_path, "ours") == contents(tmp_path, "theirs")
+
+
+def test_every_dtype_both_ways(tf, tmp_path: Path) -> None:
+    tensors = {name: random_bits(name, (3, 5), i) for i, name in enumerate(sorted(FORMAT.writes - {"string"}))}
+    tensors["string"] = np.array([[b"", b"a" * 1000], [b"\xff\0", b"b"]], object)
+    save(tf, tmp_path / "theirs", tensors)
+    write(tmp_path / "ours", tensors, format="tf-bundle")
+    assert contents(tmp_path, "ours") == contents(tmp_path, "theirs")
+    opened = read(tmp_path / "theirs")
+    assert all(same(opened[name].read(), array) for name, array in tensors.items())
+    for name, array in tensors.items():
+        (back,) = tf.raw_ops.RestoreV2(
+            prefix=str(tmp_path / "ours"),
+            tensor_names=[name],
+            shape_and_slices=[""],
+            dtypes=[tf.as_dtype(NUMBERS[name])],
+        )
+        assert same(back.numpy(), array), name
+
+
+def test_quantised_integers_read_as_integers(tf, tmp_path: Path) -> None:
+    value = np.array([1, -1, 3], np.int8)
+    save(tf, tmp_path / "q", {"w": tf.bitcast(value, tf.qint8)})
+    opened = read(tmp_path / "q")
+    assert same_bits(opened["w"].read(), value)
+    assert opened.notes == ("w: quantised int8, its scale is not in the checkpoint",)
+
+
+def test_load_checkpoint_reads_what_is_written(tf, tmp_path: Path) -> None:
+    tensors = {"a/b": random_bits("float32", (40, 3)), "step": np.array(7), "s": strings(b"x", b"y")}
+    write(tmp_path / "m.ckpt", tensors, format="tf-bundle")
+    reader = tf.train.load_checkpoint(str(tmp_path / "m.ckpt"))
+    assert reader.get_variable_to_shape_map() == {"a/b": [40, 3], "step": [], "s": [2]}
+    assert all(same(np.asarray(reader.get_tensor(name), array.dtype), array) for name, array in tensors.items())
+
+
+def test_shards_are_those_of_tensorflows_merge(tf, tmp_path: Path) -> None:
+    tensors = {f"layer_{i}/kernel": random_bits("float32", (4, 8), i) for i in range(6)}
+    names = list(tensors)
+    for i in range(3):
+        save(tf, tmp_path / f"part{i}", {name: tensors[name] for name in names[2 * i : 2 * i + 2]})
+    tf.raw_ops.MergeV2Checkpoints(
+        checkpoint_prefixes=[str(tmp_path / f"part{i}") for i in range(3)], destination_prefix=str(tmp_path / "theirs")
+    )
+    write(tmp_path / "ours", tensors, format="tf-bundle", shard_size=300)
+    assert contents(tmp_path, "ours") == contents(tmp_path, "theirs")
+    opened = read(tmp_path / "ours")
+    assert [path.name for path in opened.files][1:] == [f"ours.data-0000{i}-of-00003" for i in range(3)]
+    assert list(opened) == names
+    assert all(same(opened[name].read(), array) for name, array in tensors.items())
+
+
+@pytest.fixture(scope="module")
+def savers(tf, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Arrays]:
+    """Checkpoints of TensorFlow 1's Saver, plain and sharded, with partitioned variables."""
+    v1 = tf.compat.v1
+    folder = tmp_path_factory.mktemp("savers")
+    for kind in ("plain", "sharded"):
+        (folder / kind).mkdir()
+    values: Arrays = {}
+    with tf.Graph().as_default(), v1.Session() as session:
+        for name, array in {"w": random_bits("int32", (7, 3)), "s": strings(b"a", b""), "n": np.array(3)}.items():
+            v1.get_variable(name, initializer=tf.constant(array), use_resource=False)
+            values[name] = array
+        parts = {
+            "rows": v1.get_variable("rows", (10, 6), partitioner=v1.fixed_size_partitioner(3), use_resource=False),
+            "cols": v1.get_variable("cols", (4, 9), partitioner=v1.fixed_size_partitioner(4, 1), use_resource=False),
+        }
+        session.run(v1.global_variables_initializer())
+        for axis, (name, variable) in enumerate(parts.items()):
+            values[name] = np.concatenate(session.run(list(variable)), axis)
+        v1.train.Saver().save(session, str(folder / "plain" / "m.ckpt"))
+        v1.train.Saver(sharded=True).save(session, str(folder / "sharded" / "m.ckpt"))
+    return folder, values
+
+
+@pytest.mark.parametrize("kind", ["plain", "sharded"])
+def test_savers_and_partitioned_variables(savers: tuple[Path, Arrays], kind: str) -> None:
+    folder, values = savers
+    opened = read(folder / kind)
+    assert opened.path == folder / kind / "m.ckpt"
+    assert set(opened) == set(values)
+    assert not list(verify(opened))
+    for name, array in values.items():
+        assert same(opened[name].read(), array), name
+    for box in [(slice(3, 6),), (slice(0, 10), slice(2, 5)), (slice(0, 4),), (slice(8, 10), slice(0, 1))]:
+        assert same_bits(opened["rows"].read(box), values["rows"][box])
+    for box in [(slice(1, 3),), (slice(0, 4), slice(0, 2)), (slice(0, 1), slice(2, 8))]:
+        assert same_bits(opened["cols"].read(box), values["cols"][box])
+
+
+def test_a_partitioned_variable_is_written_whole(tf, savers: tuple[Path, Arrays], tmp_path: Path) -> None:
+    folder, values = savers
+    write(tmp_path / "whole", read(folder / "plain"), format="tf-bundle")
+    loaded = tf.train.load_checkpoint(str(tmp_path / "whole"))
+    assert same_bits(loaded.get_tensor("cols"), values["cols"])
+
+
+def test_object_graphs_keep_their_keys_and_tell_the_names(tf, tmp_path: Path) -> None:
+    model = tf.keras.Sequential([tf.keras.layers.Input((3,)), tf.keras.layers.Dense(4, name="first")])
+    prefix = tf.train.Checkpoint(model=model, step=tf.Variable(3, name="step")).save(str(tmp_path / "k"))
+    opened = read(prefix)
+    names = opened.metadata["full_names"]
+    (kernel,) = (key for key, name in names.items() if name.endswith("first/kernel"))
+    assert kernel.endswith("/.ATTRIBUTES/VARIABLE_VALUE")
+    assert same_bits(opened[kernel].read(), model.layers[0].kernel.numpy())
+    assert names["step/.ATTRIBUTES/VARIABLE_VALUE"] == "step"
+    assert opened["_CHECKPOINTABLE_OBJECT_GRAPH"].read().shape == ()
+    assert not list(verify(opened))
+    write(tmp_path / "again", opened, format="tf-bundle")
+    assert tf.train.load_checkpoint(str(tmp_path / "again")).get_tensor(kernel).shape == (3, 4)
+
+
+def test_numeric_tensors_are_views_of_the_file(tmp_path: Path) -> None:
+    write(tmp_path / "m", {"x": random_bits("int8", (3,)), "w": random_bits("float32", (8, 8))}, format="tf-bundle")
+    entry = read(tmp_path / "m")["w"]
+    assert isinstance(entry.storage, Mapped)
+    assert entry.storage.offset == 3
+    assert not entry.read().flags.owndata
+
+
+def test_damaged_bytes_are_named_and_tensorflow_agrees(tf, tmp_path: Path) -> None:
+    tensors = {"a": random_bits("float32", (9,)), "b": random_bits("float32", (9,), 1), "s": strings(b"one", b"two")}
+    write(tmp_path / "m", tensors, format="tf-bundle")
+    data = tmp_path / "m.data-00000-of-00001"
+    good = data.read_bytes()
+    assert not list(verify(read(tmp_path / "m")))
+    data.write_bytes(good[:40] + bytes([good[40] ^ 4]) + good[41:])
+    (line,) = verify(read(tmp_path / "m"))
+    assert line.startswith("b: wanted crc32c")
+    with pytest.raises(tf.errors.OpError, match="Checksum does not match"):
+        tf.train.load_checkpoint(str(tmp_path / "m")).get_tensor("b")
+    data.write_bytes(good[:-1] + b"!")
+    assert [line.split(":")[0] for line in verify(read(tmp_path / "m"))] == ["s"]
+
+
+def test_where_a_bundle_is_found(tmp_path: Path) -> None:
+    prefix = tmp_path / "m.ckpt-7"
+    write(prefix, {"w": np.zeros(2, np.float32)}, format="tf-bundle")
+    for path in (prefix, tmp_path, tmp_path / "m.ckpt-7.index", tmp_path / "m.ckpt-7.data-00000-of-00001"):
+        assert locate(path) == (FORMAT, prefix)
+    assert FORMAT.locate(tmp_path / "m.ckpt") is None
+
+
+def test_a_folder_of_several_bundles_needs_its_state_file(tmp_path: Path) -> None:
+    for step in (1, 10, 2):
+        write(tmp_path / f"m-{step}", {"w": np.full(2, step, np.float32)}, format="tf-bundle")
+    with pytest.raises(FormatError, match="several bundles: m-1, m-10, m-2"):
+        locate(tmp_path)
+    for state in ("m-2", "/elsewhere/before/m-2", r"\155-2"):
+        (tmp_path / "checkpoint").write_text(f'model_checkpoint_path: "{state}"\nall_model_checkpoint_paths: "m-1"\n')
+        assert locate(tmp_path)[1] == tmp_path / "m-2"
+
+
+@pytest.mark.parametrize("state", ["m-3", "../outside", "", "sub/../../outside", "a\\000b", "\\377"])
+def test_a_state_file_that_names_what_is_not_there(tmp_path: Path, state: str) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    write(tmp_path / "outside", {"w": np.zeros(1)}, format="tf-bundle")
+    write(folder / "m-33", {"w": np.zeros(1)}, format="tf-bundle")
+    (folder / "checkpoint").write_text(f'model_checkpoint_path: "{state}"\n')
+    with pytest.raises(FormatError, match="model_checkpoint_path"):
+        locate(folder)
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    write(tmp_path / "m", {"w": np.zeros(2)}, format="tf-bundle")
+    index, data = tmp_path / "m.index", tmp_path / "m.data-00000-of-00001"
+    kept = index.read_bytes()
+    index.unlink()
+    with pytest.raises(FormatError, match=r"m\.index: cannot be read"):
+        read(data)
+    index.write_bytes(kept[:-3])
+    with pytest.raises(FormatError, match="table footer"):
+        read(tmp_path / "m")
+    index.write_bytes(kept)
+    data.unlink()
+    with pytest.raises(FormatError, match="00000-of-00001: cannot be read"):
+        read(tmp_path / "m")
+
+
+def test_a_nameless_tensor_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="without a name"):
+        write(tmp_path / "m", {"": np.zeros(2)}, format="tf-bundle")
+
+
+def test_an_empty_checkpoint(tmp_path: Path) -> None:
+    write(tmp_path / "m", {}, format="tf-bundle")
+    assert dict(read(tmp_path / "m")) == {}
+
+
+HEADER = encode_header(1)
+
+
+def bundle(folder: Path, items: dict[bytes, bytes], header: bytes = HEADER, data: bytes = b"\1" * 64) -> Path:
+    """A bundle with the entries as given, every crc of the index right."""
+    (folder / "m.index").write_bytes(build(sorted({b"": header, **items}.items())))
+    (folder / "m.data-00000-of-00001").write_bytes(data)
+    return folder / "m"
+
+
+def parent(shape: tuple[int, ...], *slices: list[tuple[int, int]]) -> bytes:
+    extents = [b"".join(message(1, integer(1, start) + integer(2, n)) for start, n in part) for part in slices]
+    return encode_entry(Entry(1, shape, 0, 0, 0, 0)) + b"".join(message(7, part) for part in extents)
+
+
+def sliced(*parts: tuple[int, int], count: int | None = None) -> dict[bytes, bytes]:
+    return {
+        slice_key(b"w", [part]): encode_entry(Entry(1, (n if count is None else count,), 0, 0, 4 * n, 0))
+        for part in parts
+        for n in [part[1]]
+    }
+
+
+def read_whole(path: Path) -> None:
+    for entry in read(path).values():
+        entry.read()
+
+
+LIES = {
+    "big-endian": ({}, integer(1, 1) + integer(2, 1), "big-endian"),
+    "a version of the future": ({}, integer(1, 1) + message(3, integer(1, 9) + integer(2, 5)), "bundle version 1"),
+    "no header": ({b"": encode_entry(Entry(1, (2,), 0, 0, 8, 0))}, HEADER, "header"),
+    "bytes that are not there": ({b"w": encode_entry(Entry(1, (4,), 0, 60, 16, 0))}, HEADER, "the file has 64"),
+    "a size unlike the shape": ({b"w": encode_entry(Entry(1, (4,), 0, 0, 12, 0))}, HEADER, "wanted 16 bytes"),
+    "an immense shape": ({b"w": encode_entry(Entry(1, (1 << 40, 1 << 40), 0, 0, 8, 0))}, HEADER, "cannot be"),
+    "an immense empty shape": ({b"w": encode_entry(Entry(1, (0, 1 << 62), 0, 0, 0, 0))}, HEADER, "cannot be"),
+    "a negative size": ({b"w": encode_entry(Entry(1, (-4,), 0, 0, 16, 0))}, HEADER, "cannot be"),
+    "too many axes": ({b"w": encode_entry(Entry(1, (1,) * 33, 0, 0, 4, 0))}, HEADER, "at most 32 axes"),
+    "an unknown rank": ({b"w": integer(1, 1) + message(2, integer(3, 1))}, HEADER, "rank is unknown"),
+    "an unknown dtype": ({b"w": encode_entry(Entry(77, (2,), 0, 0, 8, 0))}, HEADER, "dtype 77 is not known"),
+    "an unknown shard": ({b"w": encode_entry(Entry(1, (2,), 5, 0, 8, 0))}, HEADER, "wanted shard 5"),
+    "an unknown field": ({b"w": integer(1, 1) + integer(9, 1)}, HEADER, "field 9"),
+    "a name that is not text": ({b"\xff": encode_entry(Entry(1, (2,), 0, 0, 8, 0))}, HEADER, "UTF-8"),
+    "too many strings": ({b"s": encode_entry(Entry(7, (1 << 50,), 0, 0, 64, 0))}, HEADER, "cannot be in 64 bytes"),
+    "strings that are too long": ({b"s": encode_entry(Entry(7, (2,), 0, 0, 64, 0))}, HEADER, "wanted 8 bytes"),
+    "a slice that is missing": ({b"w": parent((8,), [(0, 4)], [(4, 4)]), **sliced((0, 4))}, HEADER, "not in the index"),
+    "slices with a hole": (
+        {b"w": parent((9,), [(0, 4)], [(5, 4)]), **sliced((0, 4), (5, 4))},
+        HEADER,
+        "8 elements of 9",
+    ),
+    "slices that overlap": ({b"w": parent((8,), [(0, 4)], [(3, 4)]), **sliced((0, 4), (3, 4))}, HEADER, "overlaps"),
+    "a slice out of its tensor": ({b"w": parent((4,), [(1, 4)]), **sliced((1, 4))}, HEADER, "reaches out"),
+    "a slice of another rank": ({b"w": parent((2, 2), [(0, 4)]), **sliced((0, 4))}, HEADER, "1 axes"),
+    "a slice of another shape": ({b"w": parent((4,), [(0, 4)]), **sliced((0, 4), count=3)}, HEADER, "got 1 \\(3,\\)"),
+    "a broken object graph": (
+        {b"_CHECKPOINTABLE_OBJECT_GRAPH": encode_entry(Entry(7, (), 0, 0, 8, 0))},
+        HEADER,
+        "_CHECKPOINTABLE_OBJECT_GRAPH",
+    ),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_bundles_that_lie(tmp_path: Path, lie: str) -> None:
+    items, header, problem = LIES[lie]
+    if items.get(b"") is not None:
+        header = items[b""]
+    path = bundle(tmp_path, items, header)
+    with pytest.raises(FormatError, match=problem) as error:
+        read_whole(path)
+    assert "\n" not in str(error.value)
+
+
+def test_an_overlap_of_the_right_volume(tmp_path: Path) -> None:
+    """Two slices that together count eight elements of eight, but share one and leave one out."""
+    items = {b"w": parent((8,), [(0, 5)], [(4, 3)]), **sliced((0, 5), (4, 3))}
+    with pytest.raises(FormatError, match="overlaps"):
+        read(bundle(tmp_path, items))
+
+
+def test_what_only_tensorflow_can_read_is_noted(tmp_path: Path) -> None:
+    path = bundle(
+        tmp_path, {b"v": encode_entry(Entry(21, (), 0, 0, 9, 0)), b"w": encode_entry(Entry(1, (), 0, 9, 4, 0))}
+    )
+    opened = read(path)
+    assert list(opened) == ["w"]
+    assert opened.notes == ("v: not read, a variant is for TensorFlow only",)
+
+
+def test_damage_behind_right_crcs_never_escapes(savers: tuple[Path, Arrays], tmp_path: Path) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(savers[0] / "plain", folder)
+    index = folder / "m.ckpt.index"
+    items = [(key, bytes(value)) for key, value in Table(MappedFile(index)).items()]
+    generator = np.random.default_rng(11)
+    refused = 0
+    for _ in range(600):
+        at = int(generator.integers(len(items)))
+        key, value = items[at]
+        broken = (
+            (mutate(key, generator), value) if key and generator.integers(4) == 0 else (key, mutate(value, generator))
+        )
+        index.write_bytes(build(sorted(dict([*items[:at], broken, *items[at + 1 :]]).items())))
+        try:
+            read_whole(folder / "m.ckpt")
+            list(verify(read(folder / "m.ckpt")))
+        except PortError:
+            refused += 1
+    assert refused > 300
+
+
+def test_every_dtype_of_the_kit_has_a_number_or_is_refused(tmp_path: Path) -> None:
+    assert set(DTYPES) - set(NUMBERS) == {"float8_e3m4", "float8_e4m3", "float8_e8m0fnu"}
+    with pytest.raises(UsageError, match="cannot hold"):
+        write(tmp_path / "m", {"w": random_bits("float8_e4m3", (2,))}, format="tf-bundle")
+
+
+@pytest.mark.usefixtures("tf")
+def test_entries_as_tensorflows_protobuf_writes_them() -> None:
+    message_of = pytest.importorskip("tensorflow.core.protobuf.tensor_bundle_pb2").BundleEntryProto
+    for entry in [Entry(1, (), 0, 0, 4, masked(0)), Entry(9, (0, 3), 2, 1 << 33, 0, 0), Entry(7, (5,), 0, 1, 300, 1)]:
+        theirs = message_of(
+            dtype=entry.dtype, shard_id=entry.shard, offset=entry.offset, size=entry.size, crc32c=entry.crc
+        )
+        theirs.shape.SetInParent()
+        for size in entry.shape:
+            theirs.shape.dim.add(size=size)
+        assert encode_entry(entry) == theirs.SerializeToString(deterministic=True)
+    assert fixed32(6, masked(0)) == b"\x35\xd8\xea\x82\xa2"
