@@ -98,7 +98,7 @@ def prepare(request: Request) -> Prepared:
     like = reference(read(request.like), match, dialect) if request.like else None
     problems = [problem for bound in bounds for problem in bound.problems]
     unexpected, refused = _unknown(match, request.allow_unexpected)
-    problems += [f"{name}  unexpected: no row of {match.family.name} {match.dialect.name}" for name in collapse(refused)]
+    problems += _refusals(source, match, refused)
     problems += _layers(request, bounds)
     if problems:
         raise MismatchError(_title(source, match, dialect), problems)
@@ -115,6 +115,16 @@ def _unknown(match: Match, patterns: Sequence[str]) -> tuple[tuple[str, ...], li
     """Names that no row accounts for: those allowed, and those refused."""
     fine = tuple(name for name in match.unknown if allowed(name, patterns))
     return fine, [name for name in match.unknown if name not in set(fine)]
+
+
+def _refusals(source: Source, match: Match, names: Sequence[str]) -> list[str]:
+    """Why names are refused: anonymous ONNX initializers by their own reason, collapsed names otherwise."""
+    reasons = source.checkpoint.metadata.get("anonymous", {})
+    lines = [
+        f"{name}  anonymous: {reasons[name]} (--like REFERENCE names it by value)" for name in names if name in reasons
+    ]
+    plain = [name for name in names if name not in reasons]
+    return lines + [f"{name}  unexpected: no row of {match.family.name} {match.dialect.name}" for name in collapse(plain)]
 
 
 def _layers(request: Request, bounds: Sequence[Bound]) -> list[str]:
@@ -174,6 +184,7 @@ def _assemble(
         raise MismatchError(_title(source, match, dialect), problems)
     dropped = [line for plan in plans for line in plan.dropped]
     dropped += [Dropped(name, "allowed to be unexpected") for name in unexpected]
+    dropped += _other_layers(request, plans, dropped)
     plans = [_without(plan, left_out) for plan in plans]
     if like is not None:
         plans = _ordered(plans, like)
@@ -229,6 +240,15 @@ def _parameters(
             entries[zero.name] = zero.entry(kind)
             records.append(Record(zero.name, (), ("zeros",), zero.shape, kind.name, group=zero.group))
     return entries, records
+
+
+def _other_layers(request: Request, plans: Sequence[Plan], dropped: Sequence[Dropped]) -> list[Dropped]:
+    """Tensors of the layers that --layers leaves out."""
+    if request.layers is None:
+        return []
+    used = {name for plan in plans for one in plan.tensors for name in one.all_sources} | {line.name for line in dropped}
+    found = (n for plan in plans for f in plan.bound.model.found.values() for n in f.names.values())
+    return [Dropped(name, f"--layers keeps {ranges(request.layers)}") for name in found if name not in used]
 
 
 def _dtype(name: str | None) -> DType | None:

@@ -42,15 +42,27 @@ class Source:
 def open_source(request: Wanted) -> Source:
     """Open the checkpoint, and name what its file leaves anonymous or names by an object graph.
 
-    Raises: FormatError, UsageError, MismatchError (anonymous ONNX initializers that no reference names).
+    Raises: FormatError, UsageError.
     """
     checkpoint = read(request.source, format=request.source_format, framework=request.source_framework)
+    checkpoint = named(checkpoint, request.like)
     optimizer = read(request.optimizer) if request.optimizer else None
-    entries = dict(checkpoint.entries)
+    return Source(checkpoint, checkpoint.entries, optimizer)
+
+
+def named(checkpoint: Checkpoint, like: Path | None = None) -> Checkpoint:
+    """The checkpoint with the names that tables know.
+
+    like: a checkpoint of the same values, after which anonymous ONNX initializers are named.
+    """
     full_names = checkpoint.metadata.get("full_names")
     if isinstance(full_names, Mapping) and full_names:
-        entries = _by_full_name(entries, full_names)
-    return Source(checkpoint, entries, optimizer)
+        return replace(checkpoint, entries=_by_full_name(checkpoint.entries, full_names))
+    if checkpoint.metadata.get("anonymous") and like is not None:
+        from porting.checkpoint.onnx_names import name_by_value
+
+        checkpoint = name_by_value(checkpoint, read(like))
+    return checkpoint
 
 
 def _by_full_name(entries: Mapping[str, TensorEntry], full_names: Mapping[str, str]) -> dict[str, TensorEntry]:

@@ -1,0 +1,125 @@
+"""The `port` command: a shell over the API. Every body calls one function and shows what it returns."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from porting.errors import PortError
+from porting.terminal import fail, progress
+
+app = typer.Typer(
+    name="port",
+    help="Moves models between TensorFlow, PyTorch, MindSpore and ONNX, and proves that the port is right.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+families_app = typer.Typer(help="Model families: list them, start one, have rows proposed.", no_args_is_help=True)
+app.add_typer(families_app, name="families")
+
+Source = Annotated[Path, typer.Argument(help="Checkpoint: a file, a folder, or a TensorFlow prefix.", show_default=False)]
+FamilyName = Annotated[str | None, typer.Option("--family", help="Model family, where names alone do not tell.")]
+DialectName = Annotated[str | None, typer.Option("--from", help="Dialect of the source, where names alone do not tell.")]
+SourceFormat = Annotated[str | None, typer.Option("--source-format", help="Format of the source, where content does not tell.")]
+ConfigFile = Annotated[str | None, typer.Option("--config", help="Config to check against; `none` to look for none.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+
+
+@app.command()
+def convert(  # noqa: PLR0913 - one parameter per option
+    direction: Annotated[str, typer.Argument(help="tf2ms, ms2tf, tf2pt, pt2tf, pt2ms, ms2pt, or any with --to.")],
+    source: Source,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: STEM.DIALECT.EXT beside the source.")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="Target dialect.")] = None,
+    family: FamilyName = None,
+    source_dialect: DialectName = None,
+    source_format: SourceFormat = None,
+    config: ConfigFile = None,
+    output_format: Annotated[str | None, typer.Option("--format", help="Format of the output.")] = None,
+    prefix: Annotated[str | None, typer.Option("--prefix", help="What the encoder's names begin with in the output.")] = None,
+    like: Annotated[Path | None, typer.Option("--like", help="Checkpoint whose names, not values, are followed.")] = None,
+    layers: Annotated[str | None, typer.Option("--layers", help="Layers to keep, renumbered: 0-2 or 3,7,11.")] = None,
+    dtype: Annotated[str | None, typer.Option("--dtype", help="Round floating tensors to this dtype.")] = None,
+    with_optimizer: Annotated[bool, typer.Option("--with-optimizer", help="Carry the optimizer's state over.")] = False,
+    optimizer: Annotated[Path | None, typer.Option("--optimizer", help="PyTorch optimizer file beside the model.")] = None,
+    allow_missing: Annotated[list[str] | None, typer.Option("--allow-missing", help="Names or patterns that may be missing.")] = None,
+    allow_unexpected: Annotated[
+        list[str] | None, typer.Option("--allow-unexpected", help="Names or patterns that may be left out.")
+    ] = None,
+    require: Annotated[list[str] | None, typer.Option("--require", help="Groups that have to be there (mlm, pooler …).")] = None,
+    variables: Annotated[list[str] | None, typer.Option("--set", help="Value of a free field of names: task=mnli.")] = None,
+    shard_size: Annotated[str | None, typer.Option("--shard-size", help="Largest size of one file: 500MB, 2GB.")] = None,
+    graph: Annotated[Path | None, typer.Option("--graph", help="ONNX model that the weights are written into.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the ledger, write nothing.")] = False,
+    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Read back and compare hashes.")] = True,
+    hash_name: Annotated[str, typer.Option("--hash", help="xxh3_128, or sha256 of tensors and input files.")] = "xxh3_128",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Convert a checkpoint to another framework's names, axes and format."""
+    from porting.convert.convert import convert as run
+    from porting.convert.summary import ledger_lines, parse_direction, parse_layers, parse_pairs, parse_size, summary
+
+    framework, target = parse_direction(direction, to)
+    with progress(f"{source.name} -> {target}", quiet=quiet or as_json) as report:
+        ledger = run(
+            source, output, to=target, source_framework=framework, source_format=source_format, family=family,
+            source_dialect=source_dialect, config=config, format=output_format, prefix=prefix, like=like,
+            layers=parse_layers(layers), dtype=dtype, with_optimizer=with_optimizer, optimizer=optimizer,
+            allow_missing=allow_missing or (), allow_unexpected=allow_unexpected or (), require=require or (),
+            variables=parse_pairs(variables), shard_size=parse_size(shard_size), graph=graph, dry_run=dry_run,
+            verify=verify, hash=hash_name, overwrite=overwrite, progress=report,
+        )  # fmt: skip
+    if as_json:
+        typer.echo(ledger.to_json(), nl=False)
+    elif not quiet:
+        typer.echo("\n".join([*(ledger_lines(ledger) if dry_run else []), *summary(ledger, dry_run=dry_run)]))
+
+
+@app.command()
+def verify(
+    ledger: Annotated[Path, typer.Argument(help="OUTPUT.port.json of a conversion.", show_default=False)],
+    source: Annotated[Path | None, typer.Option("--source", help="Where the source is now.")] = None,
+    target: Annotated[Path | None, typer.Option("--target", help="Where the output is now.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show that a file is still the conversion of another. Exit code 1 if it is not."""
+    from dataclasses import asdict
+
+    from porting.convert.verify import verify as run
+
+    result = run(ledger, source=source, target=target)
+    if as_json:
+        typer.echo(json.dumps({**asdict(result), "holds": result.holds}, default=str, indent=1))
+    elif not quiet:
+        verdict = "holds" if result.holds else "does not hold"
+        typer.echo("\n".join([*result.problems, f"{verdict}: {result.compared} tensors compared, {result.unhashed} without a hash"]))
+    raise typer.Exit(0 if result.holds else 1)
+
+
+def main() -> None:
+    """Run the command. A user's mistake is one line and exit code 2; a bug keeps its traceback."""
+    try:
+        app()
+    except PortError as error:
+        fail(str(error))
+        sys.exit(2)
+    except KeyboardInterrupt:
+        fail("interrupted; nothing was left behind")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""What the command shows besides its result: progress on a terminal, one line for an error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Report = Callable[[int, int], None]
+
+
+@contextmanager
+def progress(title: str, *, quiet: bool = False) -> Iterator[Report | None]:
+    """A progress bar over bytes on standard error, if that is a terminal; None otherwise.
+
+    The bar appears only when the work takes more than an instant, so short runs leave no flicker.
+    """
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+
+        def report(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield report
+
+
+def fail(text: str) -> None:
+    """An error on standard error, in red on a terminal that has colours."""
+    head, _, rest = text.partition("\n")
+    colour = sys.stderr.isatty()
+    mark = "\033[31merror:\033[0m" if colour else "error:"
+    sys.stderr.write(f"port: {mark} {head}\n" + (f"{rest}\n" if rest else ""))
+
+
+def size(count: float) -> str:
+    """Bytes for people.
+
+    >>> size(1_344_904_432)
+    '1.34 GB'
+    """
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB" if count < 100 else f"{count:.0f} GB"
+
+
+def number(count: float) -> str:
+    """A count for people.
+
+    >>> number(336_226_108)
+    '336 M'
+    """
+    for unit in ("", " k", " M"):
+        if count < 1000:
+            return f"{count:.3g}{unit}"
+        count /= 1000
+    return f"{count:.3g} G"
