@@ -2,7 +2,9 @@
 
 magic number · protocol version · system · the object · storage keys · per key: int64 elements, bytes.
 
-Reference: torch/serialization.py, `_legacy_save` and `_legacy_load`.
+Storages are little-endian whatever the machine that wrote them: what the system pickle says of it is ignored.
+
+Reference: torch/serialization.py, `_legacy_save` and `_legacy_load`; torch/csrc/serialization.cpp.
 """
 
 from __future__ import annotations
@@ -69,11 +71,10 @@ def _read_file(path: Path) -> Checkpoint:
     protocol, at = _plain(path, data, at, "protocol version")
     if type(protocol) is not int or protocol != PROTOCOL:
         raise FormatError(path, "protocol version", f"wanted {PROTOCOL}")
-    system, at = _plain(path, data, at, "system")
-    little = system.get("little_endian", True) if isinstance(system, Mapping) else True
+    _, at = _plain(path, data, at, "system")
     flat, at, storages = parse(path, "object", data, at)
     keys, at = _plain(path, data, at, "storage keys")
-    offsets = _offsets(file, at, keys, storages, "little" if little is True else "big")
+    offsets = _offsets(file, at, keys, storages)
 
     def storage(view: TensorView) -> Storage:
         size = view.dtype.itemsize
@@ -82,7 +83,7 @@ def _read_file(path: Path) -> Checkpoint:
     def place(view: TensorView) -> str:
         return f"{path.name} at {offsets[view.storage.key]}"
 
-    entries = entries_of(flat, storage, place, swapped=little is not True)
+    entries = entries_of(flat, storage, place, swapped=False)
     return Checkpoint(path, "torch-legacy", entries, (path,), flat.metadata())
 
 
@@ -95,7 +96,7 @@ def _plain(path: Path, data: memoryview, at: int, place: str) -> tuple[Any, int]
     return value, end
 
 
-def _offsets(file: MappedFile, at: int, keys: Any, storages: Mapping[str, StorageRef], order: Any) -> dict[str, int]:
+def _offsets(file: MappedFile, at: int, keys: Any, storages: Mapping[str, StorageRef]) -> dict[str, int]:
     """Where each storage's bytes begin; lengths found to be those that the object's pickle gives."""
     if not isinstance(keys, list) or any(not isinstance(key, str) or key not in storages for key in keys):
         raise FormatError(file.path, "storage keys", "wanted a list of the storages that the object refers to")
@@ -103,7 +104,7 @@ def _offsets(file: MappedFile, at: int, keys: Any, storages: Mapping[str, Storag
     for key in keys:
         place = f"storage {key}"
         ref = storages[key]
-        count = int.from_bytes(file.bytes(at, 8, place), order)
+        count = int.from_bytes(file.bytes(at, 8, place), "little")
         size = ref.nbytes // (ref.dtype.itemsize if ref.dtype else 1)
         if count != size:
             raise FormatError(file.path, f"{place} at {at}", f"wanted {size} elements, got {count}")

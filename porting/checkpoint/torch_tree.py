@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from porting.checkpoint.torch_values import Leaf, Mapped, PickleError, TensorView
+from porting.checkpoint.torch_values import Leaf, Mapped, PickleError, StorageRef, TensorView
 
 DEPTH = 64
 """Levels of nesting at most."""
@@ -105,7 +105,8 @@ def _form(node: Any, child: Callable[[Any, Any], Any]) -> Any:
         return {"items": [[key, child(key, item)] for key, item in node.items()]}
     if isinstance(node, Leaf):
         return {node.kind: _leaf(node, child)}
-    raise PickleError(f"a {type(node).__name__} where a tensor or a plain value was wanted")
+    what = "bare storage" if isinstance(node, StorageRef) else type(node).__name__
+    raise PickleError(f"a {what} where a tensor or a plain value was wanted")
 
 
 def _leaf(node: Leaf, child: Callable[[Any, Any], Any]) -> Any:

@@ -123,7 +123,8 @@ def _finisher(files: Sequence[Sequence[Placed]]) -> Callable[[Mapping[str, int]]
         for number, placed in enumerate(files):
             records = [item.record for item in placed]
             crcs = {record.name: zip_layout.checksum(record, checksums) for record in records[:-1]}
-            identity = Record(_ID, _serialization_id(crcs))
+            filled = {record.name: crcs[record.name] for record in records[:-1] if record.size}
+            identity = Record(_ID, _serialization_id(filled))
             whole = (*placed[:-1], Placed(identity, placed[-1].header, placed[-1].data, placed[-1].end))
             crcs[_ID] = zlib.crc32(identity.head)
             patches += zip_layout.local(whole, number, "torch", crcs)
@@ -134,7 +135,7 @@ def _finisher(files: Sequence[Sequence[Placed]]) -> Callable[[Mapping[str, int]]
 
 
 def _serialization_id(crcs: Mapping[str, int]) -> bytes:
-    """40 digits: a hash of the record names, and torch's own combination of their checksums.
+    """40 digits: a hash of the names of the records that are not empty, and torch's combination of their checksums.
 
     Source of the combination: c10/util/hash.h, `hash_combine`.
     """
