@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -53,17 +55,49 @@ def present(graph: Graph) -> Presented:
 
 def _agreeing(graph: Graph, naming: Naming) -> tuple[dict[str, list[Slot]], dict[str, str]]:
     """Slots by name, those of the initializer's own name first, and the labels whose values refute the evidence."""
-    slots: dict[str, list[Slot]] = {slot.name: [] for slot in naming.slots}
-    for slot in sorted(naming.slots, key=lambda slot: slot.name != slot.label):
+    named = _without_call_numbers(graph, naming.slots)
+    slots: dict[str, list[Slot]] = {slot.name: [] for slot in named}
+    for slot in sorted(named, key=lambda slot: slot.name != slot.label):
         slots[slot.name].append(slot)
     refuted: dict[str, str] = {}
     for name, places in slots.items():
-        base, *others = (_entry("", graph.initializers[slot.initializer], slot.transposed) for slot in places)
+        base, *others = (_slot_entry(graph, slot) for slot in places)
         if not all(same_values(base, other) for other in others):
             refuted |= {slot.label: f"its node says {name}, and so do others of other values" for slot in places}
             refuted.pop(name, None)
             slots[name] = [slot for slot in places if slot.label == name]
     return {name: places for name, places in slots.items() if places}, refuted
+
+
+def _without_call_numbers(graph: Graph, slots: Iterable[Slot]) -> list[Slot]:
+    """TorchScript numbers the scope of a module called again (`dense_1`): that slot is `dense` if the values agree."""
+    by_name = {slot.name: slot for slot in slots}
+    result = []
+    for slot in slots:
+        first = None
+        if slot.name != slot.label and not graph.kinds:
+            first = next((by_name[name] for name in _unnumbered(slot.name) if name in by_name), None)
+        if first is not None and same_values(_slot_entry(graph, first), _slot_entry(graph, slot)):
+            slot = replace(slot, name=first.name)  # noqa: PLW2901  the same slot, corrected
+        result.append(slot)
+    return result
+
+
+def _unnumbered(name: str) -> Iterator[str]:
+    """The name without the numbers of one, two … of its parts, outermost first.
+
+    >>> list(_unnumbered("a_1.b_2.weight"))
+    ['a.b_2.weight', 'a_1.b.weight', 'a.b.weight']
+    """
+    parts = name.split(".")
+    numbered = [index for index, part in enumerate(parts) if re.fullmatch(r".+_\d+", part)][:4]
+    for count in range(1, len(numbered) + 1):
+        for chosen in combinations(numbered, count):
+            yield ".".join(part.rpartition("_")[0] if i in chosen else part for i, part in enumerate(parts))
+
+
+def _slot_entry(graph: Graph, slot: Slot) -> TensorEntry:
+    return _entry(slot.name, graph.initializers[slot.initializer], slot.transposed)
 
 
 def _entry(name: str, tensor: Initializer, transposed: bool = False, tied: str | None = None) -> TensorEntry:  # noqa: FBT001, FBT002  a fact of the tensor, not a switch

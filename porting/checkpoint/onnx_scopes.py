@@ -143,7 +143,8 @@ def name_initializers(graph: Graph) -> Naming:
 
 def _is_named(graph: Graph, label: str) -> bool:
     if graph.kinds:
-        return graph.kinds.get(label) in ("PARAMETER", "BUFFER")
+        told = graph.kinds.get(label) in ("PARAMETER", "BUFFER")
+        return told or (label in graph.targets and label not in graph.folded)
     return not _GENERATED.fullmatch(label)
 
 
