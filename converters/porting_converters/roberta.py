@@ -144,6 +144,7 @@ SEQUENCE_CLASSIFIER: tuple[Row, ...] = (
     ),
 )
 
+# fairseq loads strictly (models/fairseq_model.py), and its state_dict holds lm_head.weight beside the embedding.
 _FAIRSEQ_SCOPES = (
     scope("encoder.sentence_encoder.", head="encoder.", variables={"head": "sentence_classification_head"}),
     scope("decoder.sentence_encoder.", head="decoder.", variables={"head": "sentence_classification_head"}),
@@ -153,8 +154,10 @@ FAMILY = Family(
     name="roberta",
     dialects=(
         Dialect("hf", "pytorch", (scope("roberta.", pooler="roberta."), scope()), slots=slots.PYTORCH),
-        Dialect("fairseq", "pytorch", _FAIRSEQ_SCOPES, format="torch", slots=slots.PYTORCH),
-        Dialect("fairseq_fused", "pytorch", _FAIRSEQ_SCOPES[::-1], format="torch", slots=slots.PYTORCH),
+        Dialect("fairseq", "pytorch", _FAIRSEQ_SCOPES, format="torch", slots=slots.PYTORCH, stores_ties=True),
+        Dialect(
+            "fairseq_fused", "pytorch", _FAIRSEQ_SCOPES[::-1], format="torch", slots=slots.PYTORCH, stores_ties=True
+        ),
         Dialect("kit_tf", "tensorflow", (scope("roberta/", pooler="roberta/"),), "/", "tf-bundle", slots.TENSORFLOW),
         Dialect(
             "kit_ms",

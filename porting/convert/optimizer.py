@@ -58,7 +58,7 @@ def carry_optimizer(source: Source, match: Match, plans: Sequence[Plan], dialect
         for one in plan.tensors:
             for role in form.roles:
                 slots = {share: match.slots.roles.get(share, {}).get(role) for share in one.sources}
-                if role not in target.roles or None in slots.values() or one.equal or one.rule.replicate:
+                if role not in target.roles or None in slots.values() or one.equal or one.tied or one.rule.replicate:
                     reason = "slots do not cross where one parameter stands for several"
                     dropped += [Dropped(slot, reason) for slot in slots.values() if slot is not None]
                     continue

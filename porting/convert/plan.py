@@ -33,7 +33,7 @@ class Planned:
     """A target tensor.
 
     layer: its layer, None if it belongs to none. dims: size per label; shape: as written; stacked: dims that
-    run over the shares. equal: pairs of sources that must hold the same bits.
+    run over the shares. equal: pairs of sources that must hold the same bits. tied: it is a copy of another target.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Planned:
     shape: tuple[int, ...]
     stacked: tuple[int, ...]
     equal: tuple[tuple[str, str], ...] = ()
+    tied: bool = False
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -137,6 +138,9 @@ def plan_model(bound: Bound, target: Target, entries: Mapping[str, TensorEntry])
                 prefix = target.prefix.get(group.at, "")
                 made, wrong = zeroed(bound, target.dialect, prefix, layered, group, row)
                 zeros += made
+            elif found is None and (partner := _copied(bound, target, group, row)) is not None:
+                rows, wrong = _plan_row(bound, target, layered, group, row, partner, entries)
+                planned += [replace(one, tied=True) for one in rows]
             elif found is None:
                 wrong = list(_lacking(bound, target, group, row))
             elif row.tie is not None and not _tie_written(bound, target, group, row, found):
@@ -194,14 +198,28 @@ def _partner(bound: Bound, row: Row) -> Found | None:
 
 
 def _tie_written(bound: Bound, target: Target, group: Group, row: Row, found: Found) -> bool:
-    """A tied copy is written if a reference lists it, if its bits differ, or if it has no partner here."""
-    forms = row.cells.get(target.dialect.name)
-    if forms is None:
+    """A tied copy is written if the target wants it, if its bits differ, or if it has no partner here."""
+    if target.dialect.name not in row.cells:
         return False
-    if target.wanted is not None:
-        prefix = target.prefix.get(group.at, "")
-        return any(prefix + fill(forms[0].cell, values, target.variables) in target.wanted for values in found.names)
+    if target.wanted is not None or target.dialect.stores_ties:
+        return any(_copy_wanted(target, group, row, values) for values in found.names)
     return _partner(bound, row) is None or not target.untied.isdisjoint(found.names.values())
+
+
+def _copy_wanted(target: Target, group: Group, row: Row, values: Values = ()) -> bool:
+    """Does the reference list the tied copy, or without a reference, do all files of the dialect hold it?"""
+    if target.wanted is None:
+        return target.dialect.stores_ties
+    cell = row.cells[target.dialect.name][0].cell
+    return target.prefix.get(group.at, "") + fill(cell, values, target.variables) in target.wanted
+
+
+def _copied(bound: Bound, target: Target, group: Group, row: Row) -> Found | None:
+    """What a tied copy is made from that the target wants and the source does not hold."""
+    there = group.name in bound.model.groups and target.dialect.name in row.cells
+    if row.tie is None or not there or not _copy_wanted(target, group, row):
+        return None
+    return _partner(bound, row)
 
 
 def _tied(bound: Bound, target: Target, row: Row, found: Found) -> tuple[list[Dropped], list[str]]:
@@ -235,7 +253,7 @@ def _plan_row(
     found: Found,
     entries: Mapping[str, TensorEntry],
 ) -> tuple[list[Planned], list[str]]:
-    source = bound.forms[row.key].cell
+    source = bound.forms[found.row.key].cell
     cell = _choose(row.cells[target.dialect.name], target.settings).cell
     rule = derive(source, cell)
     unknown = _unknown(rule, sizes)

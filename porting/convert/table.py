@@ -152,6 +152,7 @@ class Dialect:
     scopes: the first is written by default; the last resort when reading is any prefix at all.
     separator: between the parts of a name.
     format: name of the format that is written by default.
+    stores_ties: its files hold tied tensors twice, and its loader wants both.
     """
 
     name: str
@@ -160,6 +161,7 @@ class Dialect:
     separator: str = "."
     format: str = "safetensors"
     slots: tuple[SlotForm, ...] = ()
+    stores_ties: bool = False
 
 
 @dataclass(frozen=True, eq=False)
