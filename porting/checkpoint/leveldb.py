@@ -1,4 +1,4 @@
-"""LevelDB's sorted table in the variant of TensorFlow: read in place, and built byte for byte as it builds it.
+"""LevelDB's sorted table in the variant of TensorFlow, read in place.
 
 A table maps keys to values in key order: data blocks, an index block (last key of each data block ->
 its place), a footer. Keys within a block drop the prefix they share with the key before.
@@ -7,15 +7,14 @@ Reference: leveldb, doc/table_format.md; tensorflow, xla/tsl/lib/io/{table_build
 
 from __future__ import annotations
 
-import struct
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from porting.checkpoint.snappy import decompress
 from porting.checkpoint.storage import Array, MappedFile
-from porting.checkpoint.wire import WireError, encode_varint, varint
+from porting.checkpoint.wire import WireError, varint
 from porting.errors import FormatError
 
 MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
@@ -23,8 +22,6 @@ FOOTER = 48
 TRAILER = 5
 """Bytes after each block: how it is compressed (0 no, 1 Snappy) and the masked crc32c of block and type."""
 
-BLOCK_SIZE = 262144
-RESTART_INTERVAL = 16
 _KEY_BYTES_PER_BYTE = 64
 """A writer that restarts every 16 keys cannot spell out more key bytes than 16 times its file."""
 
@@ -205,6 +202,10 @@ class Table:
             raise FormatError(self.file.path, place, str(error)) from None
 
 
+_WORTH_RELEASING = 1 << 20
+"""Bytes below which giving the pages back costs more than they weigh."""
+
+
 def crc_of(file: MappedFile, offset: int, length: int, piece: int = 8 << 20) -> int:
     """CRC-32C of a stretch of a file, which may be larger than memory: pages are given back as it passes."""
     import google_crc32c
@@ -213,86 +214,6 @@ def crc_of(file: MappedFile, offset: int, length: int, piece: int = 8 << 20) -> 
     for start in range(offset, offset + length, piece):
         size = min(piece, offset + length - start)
         value = google_crc32c.extend(value, file.array(start, size, f"bytes at {start}"))
-        if length > piece:
+        if size >= _WORTH_RELEASING:
             file.release(start, size)
     return int(value)
-
-
-class _Block:
-    """A block being built."""
-
-    __slots__ = ("body", "count", "interval", "key", "restarts")
-
-    def __init__(self, interval: int) -> None:
-        self.interval = interval
-        self.body = bytearray()
-        self.restarts = [0]
-        self.count = 0
-        self.key = b""
-
-    def add(self, key: bytes, value: bytes) -> None:
-        shared = 0
-        if self.count < self.interval:
-            shared = _common(self.key, key)
-        else:
-            self.restarts.append(len(self.body))
-            self.count = 0
-        self.body += encode_varint(shared) + encode_varint(len(key) - shared) + encode_varint(len(value))
-        self.body += key[shared:] + value
-        self.key = key
-        self.count += 1
-
-    def size(self) -> int:
-        return len(self.body) + 4 * len(self.restarts) + 4
-
-    def finish(self) -> bytes:
-        return bytes(self.body) + struct.pack(f"<{len(self.restarts) + 1}I", *self.restarts, len(self.restarts))
-
-
-def _common(a: bytes, b: bytes) -> int:
-    length = min(len(a), len(b))
-    return next((i for i in range(length) if a[i] != b[i]), length)
-
-
-def _separator(last: bytes, following: bytes) -> bytes:
-    """A short key in [last, following), as FindShortestSeparator chooses it."""
-    at = _common(last, following)
-    if at < min(len(last), len(following)) and last[at] + 1 < following[at]:
-        return last[:at] + bytes([last[at] + 1])
-    return last
-
-
-def _successor(last: bytes) -> bytes:
-    """A short key not below `last`, as FindShortSuccessor chooses it."""
-    at = next((i for i, byte in enumerate(last) if byte != 0xFF), None)
-    return last if at is None else last[:at] + bytes([last[at] + 1])
-
-
-def build(items: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """An uncompressed table of the items, whose keys ascend, as TensorFlow's TableBuilder writes it."""
-    out = bytearray()
-    index = _Block(1)
-    block = _Block(RESTART_INTERVAL)
-    pending: tuple[bytes, bytes] | None = None
-
-    def put(content: bytes) -> bytes:
-        handle = encode_varint(len(out)) + encode_varint(len(content))
-        out.extend(content + b"\0" + struct.pack("<I", masked(crc32c(content, b"\0"))))
-        return handle
-
-    for key, value in items:
-        if block.body and len(key) + len(value) >= 2 * BLOCK_SIZE:  # a large record gets a block of its own
-            pending, block = (block.key, put(block.finish())), _Block(RESTART_INTERVAL)
-        if pending is not None:
-            index.add(_separator(pending[0], key), pending[1])
-            pending = None
-        block.add(key, value)
-        if block.size() >= BLOCK_SIZE:
-            pending, block = (block.key, put(block.finish())), _Block(RESTART_INTERVAL)
-    if block.body:
-        pending = block.key, put(block.finish())
-    meta = put(_Block(RESTART_INTERVAL).finish())
-    if pending is not None:
-        index.add(_successor(pending[0]), pending[1])
-    footer = meta + put(index.finish())
-    return bytes(out) + footer.ljust(FOOTER - len(MAGIC), b"\0") + MAGIC

@@ -7,7 +7,8 @@ from dataclasses import replace
 from functools import partial
 
 from porting.checkpoint.format import Extent, Layout, Patch, TensorSpec, WriteOptions
-from porting.checkpoint.leveldb import build, masked
+from porting.checkpoint.leveldb import masked
+from porting.checkpoint.leveldb_build import build
 from porting.checkpoint.tf_locate import data_path, index_path
 from porting.checkpoint.tf_proto import NUMBERS, Entry, encode_entry, encode_header
 from porting.checkpoint.tf_strings import encode_strings

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from porting.checkpoint.dtypes import DTYPES
-from porting.checkpoint.leveldb import Table, build, masked
+from porting.checkpoint.leveldb import Table, masked
+from porting.checkpoint.leveldb_build import build
 from porting.checkpoint.registry import locate, read
 from porting.checkpoint.storage import Mapped, MappedFile
 from porting.checkpoint.tf_bundle import FORMAT, verify

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from porting.checkpoint.leveldb import BLOCK_SIZE, MAGIC, Table, build, crc32c, masked, records
+from porting.checkpoint.leveldb import MAGIC, Table, crc32c, masked, records
+from porting.checkpoint.leveldb_build import BLOCK_SIZE, build
 from porting.checkpoint.snappy import decompress
 from porting.checkpoint.storage import MappedFile
 from porting.checkpoint.tf_slices import slice_key

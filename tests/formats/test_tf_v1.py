@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pytest
 
-from porting.checkpoint.leveldb import Table, build
+from porting.checkpoint.leveldb import Table
+from porting.checkpoint.leveldb_build import build
 from porting.checkpoint.registry import locate, read
 from porting.checkpoint.storage import MappedFile
 from porting.checkpoint.tf_proto import encode_shape
