@@ -128,6 +128,11 @@ class Entry:
     slices: tuple[Slice, ...] = ()
 
 
+_DTYPE, _SHAPE, _SHARD, _OFFSET, _SIZE, _CRC, _SLICES = 0x08, 0x12, 0x18, 0x20, 0x28, 0x35, 0x3A
+"""Field number and wire type of BundleEntryProto's fields, as the byte before each of them."""
+_ENTRY_KEYS = frozenset((_DTYPE, _SHAPE, _SHARD, _OFFSET, _SIZE, _SLICES))
+
+
 def parse_entry(data: memoryview, shapes: dict[bytes, tuple[int, ...]]) -> Entry:
     """BundleEntryProto of a tensor.
 
@@ -167,11 +172,6 @@ def parse_entry(data: memoryview, shapes: dict[bytes, tuple[int, ...]]) -> Entry
             else:
                 slices.append(parse_slice(payload))
     return Entry(dtype, shape, shard, offset, size, crc, tuple(slices))
-
-
-_DTYPE, _SHAPE, _SHARD, _OFFSET, _SIZE, _CRC, _SLICES = 0x08, 0x12, 0x18, 0x20, 0x28, 0x35, 0x3A
-"""Field number and wire type of BundleEntryProto's fields, as the byte before each of them."""
-_ENTRY_KEYS = frozenset((_DTYPE, _SHAPE, _SHARD, _OFFSET, _SIZE, _SLICES))
 
 
 def _shape(key: bytes, shapes: dict[bytes, tuple[int, ...]]) -> tuple[int, ...]:
