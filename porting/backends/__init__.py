@@ -1,0 +1,1 @@
+"""One package per framework; importing this one imports none of them."""

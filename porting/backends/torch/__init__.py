@@ -1,0 +1,1 @@
+"""The only modules beside the model ports that import torch."""

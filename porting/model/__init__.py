@@ -1,0 +1,1 @@
+"""What a model is, apart from any framework: its spec, its recipe of training, its dropout, its taps."""

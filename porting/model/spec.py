@@ -1,0 +1,93 @@
+"""A model's spec: everything about it that holds in every framework.
+
+A spec is data. The ports (`torch.py`, `tensorflow.py`, `mindspore.py` beside it) are imported by name
+only when a backend builds them, so that listing models imports no framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Literal, Protocol
+
+from porting.errors import UsageError
+
+Framework = Literal["pytorch", "tensorflow", "mindspore"]
+Compute = Literal["float32", "float16", "bfloat16"]
+
+
+class Config(Protocol):
+    """A model's config: a frozen dataclass that refuses nonsense when it is made.
+
+    Its constructor raises UsageError with one line that names the field, the wanted and the got.
+    """
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values, under the published names of the original's config file."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """An input. axes: labels of its shape (`batch seq`). optional: tasks run without it."""
+
+    name: str
+    axes: str
+    dtype: Literal["int32", "float32"]
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """A named point of the computation that means the same in every framework.
+
+    name: with `{layer}` where there is one per layer. axes: labels of its shape. what: which value, in a sentence.
+    """
+
+    name: str
+    axes: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A head with its loss. features: names of what a batch of it holds. outputs: taps it produces at its end."""
+
+    name: str
+    features: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model.
+
+    family: the table that knows its names. package: where the ports are (`porting_bert`).
+    sizes: published sizes by name (`bert-base`). configure: from a config file's values to a Config.
+    dialects: whose names the port of each framework gives its parameters.
+    taps: all taps, in the order of computation.
+    """
+
+    name: str
+    family: str
+    package: str
+    sizes: Mapping[str, Config]
+    configure: Callable[[Mapping[str, Any]], Config]
+    tasks: tuple[Task, ...]
+    features: tuple[Feature, ...]
+    taps: tuple[Tap, ...]
+    dialects: Mapping[Framework, str]
+    traps: tuple[str, ...] = field(default=())
+
+    def task(self, name: str) -> Task:
+        """Raises: UsageError listing the tasks there are."""
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        raise UsageError(f"{self.name}: no task {name}; there are {', '.join(task.name for task in self.tasks)}")
+
+    def port(self, framework: Framework) -> Any:
+        """The module of a framework's port. Importing it imports the framework."""
+        name = {"pytorch": "torch"}.get(framework, framework)
+        return import_module(f"{self.package}.{name}")
