@@ -82,6 +82,26 @@ def row_boxes(shape: tuple[int, ...], itemsize: int, piece: int) -> Iterator[tup
         yield (slice(i, min(i + rows, shape[0])),)
 
 
+def in_step(one: Iterable[Array], two: Iterable[Array]) -> Iterator[tuple[Array, Array]]:
+    """Two runs of flat arrays, cut at the ends of both: pairs of equal length, as far as both reach.
+
+    >>> [(a.size, b.size) for a, b in in_step([np.zeros(3), np.zeros(1)], [np.zeros(2), np.zeros(2)])]
+    [(2, 2), (1, 1), (1, 1)]
+    """
+    ones, twos = iter(one), iter(two)
+    a = b = np.empty(0, np.uint8)
+    while True:
+        if not a.size:
+            a = next(ones, a)
+        if not b.size:
+            b = next(twos, b)
+        count = min(a.size, b.size)
+        if not count:
+            return
+        yield a[:count], b[:count]
+        a, b = a[count:], b[count:]
+
+
 def nibbles(pieces: Iterable[Array]) -> Iterator[Array]:
     """Elements of one byte each to two in a byte, the first in the low half (ONNX's int4)."""
     odd: Array | None = None

@@ -24,25 +24,30 @@ def ranges(numbers: Iterable[int]) -> str:
     return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs)
 
 
+def grouped(names: Iterable[str]) -> dict[str, list[str]]:
+    """Names that differ in their first number only under one collapsed name, in the order of first sight.
+
+    >>> grouped(["layer.0.bias", "pooler.bias", "layer.1.bias"])
+    {'layer.{0-1}.bias': ['layer.0.bias', 'layer.1.bias'], 'pooler.bias': ['pooler.bias']}
+    """
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    for name in names:
+        match = _NUMBER.search(name)
+        key = (name[: match.start()], name[match.end() :]) if match else (name, "\0")
+        found.setdefault(key, {})[name] = int(match[0]) if match else 0
+    return {
+        f"{head}{{{ranges(members.values())}}}{tail}" if len(members) > 1 else next(iter(members)): list(members)
+        for (head, tail), members in found.items()
+    }
+
+
 def collapse(names: Iterable[str]) -> list[str]:
     """Names that differ in their first number only, as one.
 
     >>> collapse(["layer.0.bias", "layer.1.bias", "pooler.bias"])
     ['layer.{0-1}.bias', 'pooler.bias']
     """
-    found: dict[tuple[str, str], list[int]] = {}
-    plain: dict[tuple[str, str], str] = {}
-    for name in names:
-        match = _NUMBER.search(name)
-        key = (name[: match.start()], name[match.end() :]) if match else (name, "\0")
-        found.setdefault(key, [])
-        plain[key] = name
-        if match:
-            found[key].append(int(match[0]))
-    return [
-        f"{head}{{{ranges(numbers)}}}{tail}" if len(numbers) > 1 else plain[(head, tail)]
-        for (head, tail), numbers in found.items()
-    ]
+    return list(grouped(names))
 
 
 def listed(names: Sequence[str], most: int = 12) -> str:

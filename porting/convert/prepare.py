@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
 from porting.checkpoint.dtypes import DTYPES, DType
 from porting.checkpoint.entry import Checkpoint, TensorEntry
-from porting.checkpoint.pieces import storage_pieces
+from porting.checkpoint.equal import equal_bits
 from porting.checkpoint.registry import read
 from porting.convert.cast import cast
 from porting.convert.config import Config, find_config
@@ -299,9 +297,4 @@ def same(one: TensorEntry, two: TensorEntry) -> bool:
         return False
     if two.name in (one.tied, one.name) or one.name == two.tied or (one.tied is not None and one.tied == two.tied):
         return True
-    pieces = zip(
-        storage_pieces(one.storage, one.shape, one.dtype.itemsize),
-        storage_pieces(two.storage, two.shape, two.dtype.itemsize),
-        strict=True,
-    )
-    return all(np.array_equal(a, b) for a, b in pieces)
+    return equal_bits(one, two)

@@ -1,0 +1,26 @@
+"""Do two tensors hold the same bits? Streamed, whatever storages they lie in."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from porting.checkpoint.entry import TensorEntry
+from porting.checkpoint.pieces import in_step, storage_pieces
+
+
+def string_values(entry: TensorEntry) -> list[bytes]:
+    """The elements of a string tensor, row-major; text as UTF-8."""
+    return [v.encode() if isinstance(v, str) else bytes(v) for v in entry.read().reshape(-1).tolist()]
+
+
+def equal_bits(one: TensorEntry, two: TensorEntry) -> bool:
+    """Equal shape, dtype and bits: NaN equals itself, and -0.0 differs from 0.0. Stops at the first difference."""
+    if one.shape != two.shape or one.dtype != two.dtype:
+        return False
+    if one.dtype.kind == "string":
+        return string_values(one) == string_values(two)
+    pieces = in_step(
+        storage_pieces(one.storage, one.shape, one.dtype.itemsize),
+        storage_pieces(two.storage, two.shape, two.dtype.itemsize),
+    )
+    return all(np.array_equal(a, b) for a, b in pieces)
