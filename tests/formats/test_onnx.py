@@ -335,3 +335,44 @@ def test_options_of_other_formats_are_refused(tmp_path: Path) -> None:
     graph = model(tmp_path / "g.onnx", *zeros_like({"w": np.zeros(1)}))
     with pytest.raises(PortError, match="unknown option crc"):
         write(tmp_path / "m.onnx", {"w": np.zeros(1)}, format="onnx", graph=graph, extra={"crc": True})
+
+
+def named_by_scope(tmp_path: Path, *nodes: bytes) -> Any:
+    """A model whose generated initializers onnx::N_1 and onnx::N_2 are read by the nodes."""
+    tensors = [
+        tensor(f"onnx::N_{i}", "float32", (2, 2), message(9, random_bits("float32", (2, 2), i).tobytes()))
+        for i in (1, 2)
+    ]
+    return read(model(tmp_path / "m.onnx", *tensors, nodes=b"".join(nodes)))
+
+
+def test_two_weights_of_one_scope_are_not_guessed_apart(tmp_path: Path) -> None:
+    checkpoint = named_by_scope(
+        tmp_path,
+        node("MatMul", "/dense/MatMul", ["x", "onnx::N_1"], ["y"]),
+        node("MatMul", "/dense/MatMul_1", ["y", "onnx::N_2"], ["z"]),
+    )
+    assert set(checkpoint) == set(checkpoint.metadata["anonymous"]) == {"onnx::N_1", "onnx::N_2"}
+
+
+def test_only_the_second_operand_of_a_product_is_a_linear_weight(tmp_path: Path) -> None:
+    """A Conv's generated weight is one that a batch norm was folded into: not the parameter of its scope."""
+    checkpoint = named_by_scope(
+        tmp_path,
+        node("Conv", "/conv/Conv", ["x", "onnx::N_1"], ["y"]),
+        node("MatMul", "/mix/MatMul", ["onnx::N_2", "y"], ["z"]),
+    )
+    assert checkpoint.metadata["anonymous"] == {
+        "onnx::N_1": "read by Conv /conv/Conv, which tells no parameter",
+        "onnx::N_2": "read by MatMul /mix/MatMul, which tells no parameter",
+    }
+
+
+def test_a_weight_read_both_ways_is_not_turned(tmp_path: Path) -> None:
+    gemm = node("Gemm", "/b/Gemm", ["y", "onnx::N_1"], ["z"])
+    trans_b = message(5, message(1, "transB") + integer(3, 1) + integer(20, 2))
+    body = gemm[2:] + trans_b
+    both = [node("MatMul", "/a/MatMul", ["x", "onnx::N_1"], ["y"]), message(1, body)]
+    checkpoint = named_by_scope(tmp_path, *both, node("MatMul", "/c/MatMul", ["z", "onnx::N_2"], ["out"]))
+    assert checkpoint.metadata["anonymous"] == {"onnx::N_1": "read both as it is and transposed"}
+    assert checkpoint.metadata["renamed"] == {"c.weight": {"initializer": "onnx::N_2", "transposed": True}}
