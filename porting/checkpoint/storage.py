@@ -127,13 +127,10 @@ class Mapped:
     def read(self, box: Box = ()) -> Array:
         raw = self.file.array(self.offset, self.extent, f"tensor at offset {self.offset}")
         carrier = self.dtype.numpy()
-        if self.strides is None:
-            whole = np.ndarray(self.shape, carrier, buffer=raw.data) if raw.size else np.empty(self.shape, carrier)
-        else:
-            whole = np.ndarray(self.shape, carrier, buffer=raw.data, strides=self.strides) if raw.size else np.empty(
-                self.shape, carrier
-            )
-        return whole[box]
+        if not raw.size:
+            return np.empty(self.shape, carrier)[box]
+        whole: Array = np.ndarray(self.shape, carrier, buffer=raw.data, strides=self.strides)
+        return whole[box] if box else whole
 
     def release(self) -> None:
         self.file.release(self.offset, self.extent)

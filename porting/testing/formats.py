@@ -36,8 +36,6 @@ def random_bits(dtype_name: str, shape: tuple[int, ...], seed: int = 0) -> np.nd
         return random.integers(0, 2, shape).astype(bool)
     if kind.bits < 8:
         values = random.integers(0, 1 << kind.bits, shape).astype(np.uint8)
-        if kind.kind == "int":  # ml_dtypes holds negative int4 sign-extended
-            values = np.where(values >= 1 << (kind.bits - 1), values | (0xFF << kind.bits & 0xFF), values).astype(np.uint8)
         return values.view(kind.numpy())
     raw = random.integers(0, 256, (*shape, kind.itemsize), np.uint8)
     return np.ascontiguousarray(raw).view(kind.numpy()).reshape(shape)
