@@ -20,7 +20,7 @@ import numpy as np
 from porting.checkpoint.dtypes import DType
 from porting.checkpoint.pieces import storage_pieces
 from porting.checkpoint.storage import Array, Box, Mapped, MappedFile
-from porting.checkpoint.zip_archive import Archive, Member
+from porting.checkpoint.zip_archive import STORED, Archive, Member
 from porting.errors import FormatError
 
 IN_MEMORY = 1 << 20
@@ -111,16 +111,23 @@ class InflatedTensor:
         self.source.release()
 
 
-def member_storage(
-    archive: Archive,
-    member: Member,
-    unpacked: Inflated | None,
-    offset: int,
-    shape: tuple[int, ...],
-    dtype: DType,
-    strides: tuple[int, ...] | None,
-) -> Mapped | InflatedTensor:
-    """A tensor at `offset` of a member: mapped where the member is stored, unpacked where it is deflated."""
-    if unpacked is None:
-        return Mapped(archive.file, member.offset + offset, shape, dtype, strides)
-    return InflatedTensor(unpacked, offset, shape, dtype, strides)
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """A member's bytes, where tensors lie in: mapped if it is stored, unpacked when first read if it is deflated."""
+
+    archive: Archive
+    member: Member
+    inflated: Inflated | None
+
+    def tensor(
+        self, offset: int, shape: tuple[int, ...], dtype: DType, strides: tuple[int, ...] | None
+    ) -> Mapped | InflatedTensor:
+        """The tensor at `offset` of the member; strides in bytes, None for row-major."""
+        if self.inflated is None:
+            return Mapped(self.archive.file, self.member.offset + offset, shape, dtype, strides)
+        return InflatedTensor(self.inflated, offset, shape, dtype, strides)
+
+
+def contents(archive: Archive, member: Member) -> Contents:
+    """The bytes of a member; nothing is read yet."""
+    return Contents(archive, member, None if member.method == STORED else Inflated(archive, member))

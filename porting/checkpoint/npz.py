@@ -24,10 +24,10 @@ from porting.checkpoint.byteorder import Swapped
 from porting.checkpoint.dtypes import DTYPES
 from porting.checkpoint.entry import Checkpoint, TensorEntry
 from porting.checkpoint.format import Format, Layout, Patch, TensorSpec, WriteOptions
-from porting.checkpoint.inflate import Inflated, member_storage
+from porting.checkpoint.inflate import contents
 from porting.checkpoint.npy_header import Header
 from porting.checkpoint.storage import InMemory, Storage
-from porting.checkpoint.zip_archive import STORED, Archive, Member, first_name, open_archive
+from porting.checkpoint.zip_archive import Archive, Member, first_name, open_archive
 from porting.checkpoint.zip_layout import Placed, Record
 from porting.errors import FormatError, UsageError
 
@@ -37,10 +37,6 @@ _NOTE = "dtype="
 
 _TEXTS, _TEXT_LIMIT = 1_000_000, 64 << 20
 """Elements and bytes of one array of text at most: text is held in memory."""
-
-_NUMPY_OWN = frozenset(
-    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64 complex128".split()
-)
 
 
 def locate(path: Path) -> Path | None:
@@ -94,8 +90,7 @@ def _storage(archive: Archive, member: Member, header: Header) -> Storage:
         for size in header.shape[:-1]:
             steps.append(steps[-1] * max(size, 1))
         strides = tuple(steps)
-    unpacked = None if member.method == STORED else Inflated(archive, member)
-    found = member_storage(archive, member, unpacked, header.size, header.shape, header.dtype, strides)
+    found = contents(archive, member).tensor(header.size, header.shape, header.dtype, strides)
     return Swapped(found, header.dtype) if header.swapped and header.width > 1 else found
 
 
@@ -130,7 +125,7 @@ def plan(specs: Sequence[TensorSpec], options: WriteOptions) -> Layout:
 
 
 def _record(spec: TensorSpec) -> Record:
-    note = "" if spec.dtype.name in _NUMPY_OWN else _NOTE + spec.dtype.name
+    note = "" if spec.dtype.numpy().isbuiltin == 1 else _NOTE + spec.dtype.name
     head = npy_header.encode(spec.dtype, spec.shape)
     return Record(spec.name + _SUFFIX, head, spec.name, spec.nbytes, note)
 

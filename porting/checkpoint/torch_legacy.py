@@ -36,16 +36,23 @@ def locate(path: Path) -> Path | None:
     """
     if path.is_dir():
         return next((found for name in (WEIGHTS, WEIGHTS + ".index.json") if (found := locate(path / name))), None)
-    try:
-        if is_index(path):
-            return path if locate(next(iter(read_index(path).shards.values()))) else None
-        if not path.is_file():
+    if is_index(path):
+        try:
+            return path if _is_pickle(next(iter(read_index(path).shards.values()))) else None
+        except FormatError:
             return None
+    return path if _is_pickle(path) else None
+
+
+def _is_pickle(path: Path) -> bool:
+    try:
+        if not path.is_file():
+            return False
         with path.open("rb") as file:
-            head = file.read(16)
-    except (OSError, FormatError):
-        return None
-    return path if len(head) > 2 and head[0] == 0x80 and 2 <= head[1] <= 5 and head[2:3] in _FIRST else None
+            head = file.read(3)
+    except OSError:
+        return False
+    return len(head) == 3 and head[0] == 0x80 and 2 <= head[1] <= 5 and head[2:] in _FIRST
 
 
 _FIRST = tuple(bytes([code]) for code in (0x8A, 0x95, 0x63, 0x7D, 0x5D, 0x28))

@@ -2,7 +2,7 @@
 
 Python's own unpickler imports what a file names and calls it. This one knows the opcodes that
 torch.save produces (protocols 2 to 5), makes plain data of them, and looks names up in the closed list
-of `torch_values`. Opcodes, strings and memo are bounded, containers are never hashed or compared, so
+of `torch_calls`. Opcodes, strings and memo are bounded, containers are never hashed or compared, so
 neither nested tuples nor shared ones can cost more than the bytes that wrote them.
 
 Reference: pickletools.py of CPython, which describes every opcode.
@@ -10,96 +10,18 @@ Reference: pickletools.py of CPython, which describes every opcode.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from typing import Any
 
-from porting.checkpoint.torch_values import (
-    CALLS,
-    Global,
-    Leaf,
-    Mapped,
-    NumpyType,
-    PickleError,
-    StorageRef,
-    call,
-    resolve,
-    storage,
-)
+from porting.checkpoint.torch_calls import CALLS, call, resolve, storage
+from porting.checkpoint.torch_machine import Machine
+from porting.checkpoint.torch_values import Global, Leaf, Mapped, NumpyType, PickleError, StorageRef
 
 OPCODES = 4_000_000
 """At most; a tensor takes about 30, so this is room for 100,000 tensors."""
 
-TEXT = 64 << 20
-"""Bytes of strings that one pickle may make."""
-
 INTEGER = 128
 """Bytes of an integer at most."""
-
-
-class Machine:
-    """The state of one pickle being read."""
-
-    __slots__ = ("at", "data", "end", "marks", "memo", "persistent", "room", "stack", "storages")
-
-    def __init__(self, data: memoryview, at: int, *, persistent: bool) -> None:
-        self.data = data
-        self.at = at
-        self.end = len(data)
-        self.stack: list[Any] = []
-        self.marks: list[int] = []
-        self.memo: dict[int, Any] = {}
-        self.storages: dict[str, StorageRef] = {}
-        self.persistent = persistent
-        self.room = TEXT
-
-    def take(self, count: int) -> memoryview:
-        """The next `count` bytes."""
-        if count > self.end - self.at:
-            raise PickleError(f"wanted {count} bytes, {self.end - self.at} are left")
-        self.at += count
-        return self.data[self.at - count : self.at]
-
-    def number(self, form: str) -> int:
-        """The next bytes as one number of struct's `form`."""
-        value: int = struct.unpack(form, self.take(struct.calcsize(form)))[0]
-        return value
-
-    def line(self) -> str:
-        """The text up to the next line feed, 256 bytes at most."""
-        ahead = bytes(self.data[self.at : self.at + 256])
-        stop = ahead.find(b"\n")
-        if stop < 0 or not ahead[:stop].isascii():
-            raise PickleError("a name that does not end")
-        self.at += stop + 1
-        return ahead[:stop].decode("ascii")
-
-    def pop(self) -> Any:
-        """The top of the stack; never reaches below the last mark."""
-        if len(self.stack) <= (self.marks[-1] if self.marks else 0):
-            raise PickleError("wanted a value on the stack, it is empty")
-        return self.stack.pop()
-
-    def top(self) -> Any:
-        """The top of the stack, left there."""
-        value = self.pop()
-        self.stack.append(value)
-        return value
-
-    def popped_to_mark(self) -> list[Any]:
-        """The values above the last mark, and the mark gone."""
-        if not self.marks:
-            raise PickleError("wanted a mark on the stack, there is none")
-        begin = self.marks.pop()
-        items = self.stack[begin:]
-        del self.stack[begin:]
-        return items
-
-    def spend(self, count: int) -> None:
-        """Account for `count` bytes of text that are about to be made."""
-        self.room -= count
-        if self.room < 0:
-            raise PickleError(f"more than {TEXT} bytes of text")
 
 
 def load(data: memoryview, at: int = 0, *, persistent: bool = True) -> tuple[Any, int, dict[str, StorageRef]]:
@@ -118,19 +40,18 @@ def load(data: memoryview, at: int = 0, *, persistent: bool = True) -> tuple[Any
         try:
             if code == 0x2E:  # STOP
                 return machine.pop(), machine.at, machine.storages
-            step = _STEPS.get(code)
-            if step is None:
-                raise PickleError(f"opcode {_opcode_name(code)}, which torch.save does not write")
-            step(machine)
+            _STEPS.get(code, _refused)(machine)
         except PickleError as error:
             raise PickleError(error.problem, begin if error.offset is None else error.offset) from None
     raise PickleError(f"more than {OPCODES} opcodes", machine.at)
 
 
-def _opcode_name(code: int) -> str:
+def _refused(machine: Machine) -> None:
     import pickletools
 
-    return next((kind.name for kind in pickletools.opcodes if ord(kind.code) == code), f"0x{code:02x}")
+    code = machine.data[machine.at - 1]
+    name = next((kind.name for kind in pickletools.opcodes if ord(kind.code) == code), f"0x{code:02x}")
+    raise PickleError(f"opcode {name}, which torch.save does not write")
 
 
 def _text(machine: Machine, length: int) -> None:

@@ -30,7 +30,7 @@ from porting.checkpoint.torch_values import Leaf, Mapped, PickleError, StorageRe
 DEPTH = 64
 """Levels of nesting at most."""
 
-_MARKERS = frozenset("tensor items tuple set bytes complex size dtype device layout".split())
+_MARKERS = frozenset(("tensor", "items", "tuple", "set", "bytes", "complex", "size", "dtype", "device", "layout"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,16 +152,17 @@ def decode(tree: Any) -> Any:
         return {key: decode(item) for key, item in tree.items()}
     content = tree[kind]
     try:
-        if kind == "tensor":
-            return TensorRef(content)
-        if kind == "items":
-            return {key: decode(item) for key, item in content}
-        if kind == "tuple":
-            return tuple(decode(item) for item in content)
-        if kind == "bytes":
-            return bytes.fromhex(content)
-        if kind == "complex":
-            return complex(*content)
+        return _MAKE[kind](content) if kind in _MAKE else Leaf(kind, content)
     except (TypeError, ValueError) as error:
         raise ValueError(f"not a tree of a checkpoint: {kind}: {error}") from None
-    return Leaf(kind, [decode(item) for item in content] if kind in {"set", "size"} else content)
+
+
+_MAKE: Mapping[str, Callable[[Any], Any]] = {
+    "tensor": TensorRef,
+    "items": lambda pairs: {key: decode(item) for key, item in pairs},
+    "tuple": lambda items: tuple(decode(item) for item in items),
+    "bytes": bytes.fromhex,
+    "complex": lambda parts: complex(*parts),
+    "set": lambda items: Leaf("set", [decode(item) for item in items]),
+    "size": lambda items: Leaf("size", [decode(item) for item in items]),
+}

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from porting.checkpoint.entry import Checkpoint
 from porting.checkpoint.format import Format
-from porting.checkpoint.inflate import Inflated, member_storage
+from porting.checkpoint.inflate import Contents, contents
 from porting.checkpoint.shard_index import is_index, read_index
 from porting.checkpoint.storage import Storage
 from porting.checkpoint.torch_entries import byte_strides, entries_of, merged, parse
 from porting.checkpoint.torch_values import TORCH_DTYPES, StorageRef, TensorView
 from porting.checkpoint.torch_write import plan
-from porting.checkpoint.zip_archive import STORED, Archive, first_name, open_archive
+from porting.checkpoint.zip_archive import Archive, first_name, open_archive
 from porting.errors import FormatError
 
 WEIGHTS = "pytorch_model.bin"
@@ -83,17 +83,11 @@ def _read_file(path: Path) -> Checkpoint:
     name = f"{top}data.pkl"
     pickle = memoryview(archive.bytes(name, PICKLE_LIMIT))
     flat, _, storages = parse(path, name, pickle)
-    unpacked: dict[str, Inflated | None] = {}
-    for key, ref in storages.items():
-        unpacked[key] = _checked(archive, f"{top}data/{key}", ref)
+    held = {key: _checked(archive, f"{top}data/{key}", ref) for key, ref in storages.items()}
 
     def storage(view: TensorView) -> Storage:
-        member = archive.members[f"{top}data/{view.storage.key}"]
-        size = view.dtype.itemsize
-        offset = view.offset * size
-        return member_storage(
-            archive, member, unpacked[view.storage.key], offset, view.shape, view.dtype, byte_strides(view)
-        )
+        offset = view.offset * view.dtype.itemsize
+        return held[view.storage.key].tensor(offset, view.shape, view.dtype, byte_strides(view))
 
     def place(view: TensorView) -> str:
         return f"{path.name}: {top}data/{view.storage.key}"
@@ -107,14 +101,14 @@ def _top_folder(archive: Archive) -> str:
     return next(name for name in archive.members if _is_pickle_name(name)).removesuffix("data.pkl")
 
 
-def _checked(archive: Archive, name: str, ref: StorageRef) -> Inflated | None:
-    """The record of a storage found to be as long as the pickle says; unpackable if it is deflated."""
+def _checked(archive: Archive, name: str, ref: StorageRef) -> Contents:
+    """The record of a storage found to be as long as the pickle says."""
     member = archive.members.get(name)
     if member is None:
         raise FormatError(archive.file.path, name, "the record is missing")
     if member.size != ref.nbytes:
         raise FormatError(archive.file.path, name, f"wanted a record of {ref.nbytes} bytes, got {member.size}")
-    return None if member.method == STORED else Inflated(archive, member)
+    return contents(archive, member)
 
 
 def verify(checkpoint: Checkpoint) -> Iterator[str]:

@@ -28,6 +28,9 @@ _END = struct.Struct("<4s4H2IH")
 _END64 = struct.Struct("<4sQ2H2I4Q")
 _LOCATOR64 = struct.Struct("<4sIQI")
 
+_MAX = 0xFFFFFFFF
+"""Stands where a number is in the zip64 form."""
+
 _MEMBERS = 500_000
 """Members at most: each costs some 600 bytes of memory here and 46 in the file."""
 
@@ -185,11 +188,13 @@ def _directory(file: MappedFile) -> tuple[int, int, int]:
         where = _LOCATOR64.unpack(file.bytes(end - _LOCATOR64.size, _LOCATOR64.size, "zip64 locator"))[2]
         if where + _END64.size + _LOCATOR64.size != end:
             raise FormatError(file.path, "zip64 locator", f"wanted the zip64 end record before it, got offset {where}")
+        short = (count, size, start)
         magic, _, _, _, disk, first, here, count, size, start = _END64.unpack(
             file.bytes(where, _END64.size, "zip64 end record")
         )
-        if magic != b"PK\x06\x06":
-            raise FormatError(file.path, "zip64 end record", "wrong magic")
+        wide = zip((count, size, start), short, (0xFFFF, _MAX, _MAX), strict=True)
+        if magic != b"PK\x06\x06" or any(few not in {value, most} for value, few, most in wide):
+            raise FormatError(file.path, "zip64 end record", "says something else than the end record")
         limit = where
     if disk or first or here != count:
         raise FormatError(file.path, "end record", "an archive of several disks")
@@ -251,7 +256,7 @@ def _zip64(file: MappedFile, name: str, extra: bytes, short: tuple[int, int, int
         at += 4 + length
     values: list[int] = []
     for value in short:
-        if value != 0xFFFFFFFF:
+        if value != _MAX:
             values.append(value)
         elif len(wide) >= 8:
             values.append(int.from_bytes(wide[:8], "little"))

@@ -46,9 +46,12 @@ REBUILD = b"ctorch._utils\n_rebuild_tensor_v2\n"
 OD = b"ccollections\nOrderedDict\n)R"
 
 ATTACKS = {
-    "os.system": (pickle.dumps({"w": Evil(os.system, ("touch /tmp/x",))}, 2), r"posix\.system.*never run"),
+    "os.system": (pickle.dumps({"w": Evil(os.system, ("true",))}, 2), r"posix\.system.*never run"),
     "builtins.eval": (pickle.dumps([Evil(eval, ("1",))], 4), r"builtins\.eval.*never run"),
-    "exec by stack global": (PROTO + text("builtins") + text("exec") + b"\x93" + text("1") + b"\x85R.", "builtins.exec"),
+    "exec by stack global": (
+        PROTO + text("builtins") + text("exec") + b"\x93" + text("1") + b"\x85R.",
+        "builtins.exec",
+    ),
     "dotted attribute": (PROTO + text("torch") + text("hub.load") + b"\x93.", "torch.hub.load"),
     "getattr": (PROTO + b"c__builtin__\ngetattr\n.", "builtins.getattr"),
     "torch.load inside": (PROTO + b"ctorch.serialization\nload\n.", "torch.serialization.load"),
@@ -94,25 +97,41 @@ ATTACKS = {
     "a key of 100 bytes": (PROTO + b"}\x8a\x64" + b"\x7f" * 100 + b"Ns.", "a int"),
     "a set of keys": (PROTO + b"\x8f(N\x90\x8f" + b"Q.", "other than a storage"),
     "a module as storage": (PROTO + b"(" + text("module") + b"NNNNtQ.", "whole module"),
-    "a storage of no class": (PROTO + b"(" + text("storage") + b"ctorch\nSize\n" + text("0") * 2 + b"K\x04tQ.", "no known class"),
+    "a storage of no class": (
+        PROTO + b"(" + text("storage") + b"ctorch\nSize\n" + text("0") * 2 + b"K\x04tQ.",
+        "no known class",
+    ),
     "a negative storage": (
         PROTO + b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") * 2 + b"J\xff\xff\xff\xfftQ.",
         "impossible number",
     ),
-    "a tensor behind its storage": (PROTO + REBUILD + b"(" + STORAGE + b"K\x01K\x04\x85K\x01\x85\x89" + OD + b"tR.", "ends behind"),
+    "a tensor behind its storage": (
+        PROTO + REBUILD + b"(" + STORAGE + b"K\x01K\x04\x85K\x01\x85\x89" + OD + b"tR.",
+        "ends behind",
+    ),
     "a tensor without a storage": (PROTO + REBUILD + b"(NK\x00))\x89NtR.", "without a storage"),
-    "negative strides": (PROTO + REBUILD + b"(" + STORAGE + b"K\x03K\x04\x85J\xff\xff\xff\xff\x85\x89NtR.", "natural numbers"),
+    "negative strides": (
+        PROTO + REBUILD + b"(" + STORAGE + b"K\x03K\x04\x85J\xff\xff\xff\xff\x85\x89NtR.",
+        "natural numbers",
+    ),
     "too few arguments": (PROTO + REBUILD + b")R.", "does not take"),
     "a huge expanded tensor": (
         PROTO + REBUILD + b"(" + STORAGE + b"K\x00J\xff\xff\xff\x7fJ\xff\xff\xff\x7f\x86K\x00K\x00\x86\x89NtR.",
         "a tensor of shape",
     ),
     "a huge empty tensor": (
-        PROTO + REBUILD + b"(" + STORAGE + b"K\x00(K\x00" + b"J\xff\xff\xff\x7f" * 3 + b"t(K\x00K\x00K\x00K\x00t\x89NtR.",
+        PROTO
+        + REBUILD
+        + b"("
+        + STORAGE
+        + b"K\x00(K\x00"
+        + b"J\xff\xff\xff\x7f" * 3
+        + b"t(K\x00K\x00K\x00K\x00t\x89NtR.",
         "a tensor of shape",
     ),
     "a subclass": (
-        PROTO + b"ctorch._tensor\n_rebuild_from_type_v2\n(" + REBUILD + b"ctorch\nSize\n)NtR.", "a subclass"
+        PROTO + b"ctorch._tensor\n_rebuild_from_type_v2\n(" + REBUILD + b"ctorch\nSize\n)NtR.",
+        "a subclass",
     ),
     "a call through rebuild": (
         PROTO + b"ctorch._tensor\n_rebuild_from_type_v2\n(ctorch\ndevice\nctorch\nTensor\n" + text("cpu") + b"\x85NtR.",
@@ -130,24 +149,38 @@ ATTACKS = {
     "billion laughs as a size": (PROTO + b"ctorch\nSize\n" + nested(60, b"q\0h\0\x86")[2:-1] + b"\x85R.", "natural"),
     "billion laughs as an id": (nested(60, b"q\0h\0\x86")[:-1] + b"Q.", "other than a storage"),
     "billion laughs as an encoding": (
-        PROTO + b"c_codecs\nencode\n" + text("a") + nested(60, b"q\0h\0\x86")[2:-1] + b"\x86R.", "latin-1"
+        PROTO + b"c_codecs\nencode\n" + text("a") + nested(60, b"q\0h\0\x86")[2:-1] + b"\x86R.",
+        "latin-1",
     ),
     "billion laughs as a byte order": (
-        PROTO + b"cnumpy\ndtype\n" + text("f8") + b"\x85R" + b"N" + nested(60, b"q\0h\0\x86")[2:-1] + b"\x86b.", "a state"
+        PROTO + b"cnumpy\ndtype\n" + text("f8") + b"\x85R" + b"N" + nested(60, b"q\0h\0\x86")[2:-1] + b"\x86b.",
+        "a state",
     ),
     "the same text copied": (
-        PROTO + text("a" * 100_000) + b"q\0(" + b"c_codecs\nencode\nh\0X\x06\0\0\0latin1\x86R" * 5000 + b"t.", "bytes of text"
+        PROTO + text("a" * 100_000) + b"q\0(" + b"c_codecs\nencode\nh\0X\x06\0\0\0latin1\x86R" * 5000 + b"t.",
+        "bytes of text",
     ),
     "the same list copied": (
-        PROTO + b"](" + b"N" * 100_000 + b"eq\0(" + b"cbuiltins\nset\nh\0\x85R" * 5000 + b"t.", "bytes of text"
+        PROTO + b"](" + b"N" * 100_000 + b"eq\0(" + b"cbuiltins\nset\nh\0\x85R" * 5000 + b"t.",
+        "bytes of text",
     ),
     "wide sharing": (PROTO + b"](" + b"N" * 10_000 + b"eq\0](" + b"h\0" * 10_000 + b"e.", "shared"),
     "too many opcodes": (PROTO + b"N0" * 2_000_100 + b"N.", "opcodes"),
     "two tensors of a name": (
-        PROTO + b"}(" + text("a.b") + REBUILD + b"(" + STORAGE + b"K\x00))\x89NtRq\x05" + text("a") + b"}" + text("b")
-        + b"h\x05su.", "two tensors",
+        PROTO
+        + b"}("
+        + text("a.b")
+        + REBUILD
+        + b"("
+        + STORAGE
+        + b"K\x00))\x89NtRq\x05"
+        + text("a")
+        + b"}"
+        + text("b")
+        + b"h\x05su.",
+        "two tensors",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", ATTACKS)
