@@ -15,7 +15,7 @@ from porting.checkpoint.storage import Array, Box, MappedFile
 class Nibbles:
     """A row-major tensor of a four-bit dtype, the first element of a byte in its low half.
 
-    Reads into one element per byte, as ml_dtypes holds them (negative integers sign-extended).
+    Reads into one element per byte, as ml_dtypes holds them (in the low half, not sign-extended).
     """
 
     file: MappedFile
@@ -54,9 +54,7 @@ class Nibbles:
         out = np.empty(2 * pairs.size, np.uint8)
         out[0::2] = pairs & 0x0F
         out[1::2] = pairs >> 4
-        values = out[first % 2 : first % 2 + count]
-        # Two's complement of four bits to eight: uint8 wraps around.
-        return (values ^ 8) - np.uint8(8) if self.dtype.kind == "int" else values
+        return out[first % 2 : first % 2 + count]
 
     def release(self) -> None:
         """Give the pages back."""

@@ -56,15 +56,12 @@ def packed_size(count: int, dtype: DType) -> int:
 
 
 def unpack(raw: Array, dtype: DType) -> Array:
-    """All elements of packed bytes, one to a byte as ml_dtypes holds them (signed ones sign-extended)."""
+    """All elements of packed bytes, one to a byte as ml_dtypes holds them (in the low bits, not sign-extended)."""
     per_byte = 8 // dtype.bits
     wide = np.empty((raw.size, per_byte), np.uint8)
     for k in range(per_byte):
         np.right_shift(raw, k * dtype.bits, out=wide[:, k])
     values = wide.reshape(-1)
-    if dtype.kind == "int":
-        unused = 8 - dtype.bits
-        return ((values << unused).view(np.int8) >> unused).view(dtype.numpy())
     return (values & (1 << dtype.bits) - 1).view(dtype.numpy())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -44,11 +45,14 @@ class MappedFile:
         """
         self.path = path
         try:
-            self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             raise FormatError(path, "", f"cannot be read: {error.strerror}") from None
         try:
-            self.size = os.fstat(self.fd).st_size
+            status = os.fstat(self.fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise FormatError(path, "", "is not a regular file")
+            self.size = status.st_size
             if not self.size:
                 raise FormatError(path, "", "is empty")
             self._map = mmap.mmap(self.fd, self.size, access=mmap.ACCESS_READ)

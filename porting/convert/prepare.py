@@ -182,6 +182,7 @@ def _assemble(
         raise MismatchError(_title(source, match, dialect), problems)
     dropped = [line for plan in plans for line in plan.dropped]
     dropped += [Dropped(name, "allowed to be unexpected") for name in unexpected]
+    dropped += [Dropped(name, "a constant of the graph, no weight") for name in source.constants]
     dropped += _other_layers(request, plans, dropped)
     plans = [_without(plan, left_out) for plan in plans]
     if like is not None:

@@ -31,12 +31,13 @@ class Source:
     """An opened source.
 
     entries: parameters, and slots that are named after them. optimizer: a file of PyTorch's optimizer
-    beside the model, if one was given.
+    beside the model, if one was given. constants: entries of a graph that are no weights.
     """
 
     checkpoint: Checkpoint
     entries: Mapping[str, TensorEntry]
     optimizer: Checkpoint | None
+    constants: tuple[str, ...] = ()
 
 
 def open_source(request: Wanted) -> Source:
@@ -47,7 +48,9 @@ def open_source(request: Wanted) -> Source:
     checkpoint = read(request.source, format=request.source_format, framework=request.source_framework)
     checkpoint = named(checkpoint, request.like)
     optimizer = read(request.optimizer) if request.optimizer else None
-    return Source(checkpoint, checkpoint.entries, optimizer)
+    constants = tuple(name for name in checkpoint.metadata.get("constants", ()) if name in checkpoint.entries)
+    entries = {name: entry for name, entry in checkpoint.entries.items() if name not in set(constants)}
+    return Source(checkpoint, entries, optimizer, constants)
 
 
 def named(checkpoint: Checkpoint, like: Path | None = None) -> Checkpoint:
