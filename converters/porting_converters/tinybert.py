@@ -44,8 +44,10 @@ FAMILY = Family(
             (
                 scope("bert.tinybert_", pooler="bert.", head="bert.", name="student"),  # general distillation
                 scope("tinybert_", name="student"),  # TinyBertModel
-                scope("teacher.bert.bert_", pooler="teacher.bert.", head="teacher.", name="teacher"),  # task
-                scope("teacher.bert_", pooler="teacher.", head="teacher.", name="teacher"),  # general
+                scope(
+                    "teacher.bert.bert_", pooler="teacher.bert.", head="teacher.", net="teacher.", name="teacher"
+                ),  # task
+                scope("teacher.bert_", pooler="teacher.", head="teacher.", net="teacher.", name="teacher"),  # general
                 scope("bert.bert.bert_", pooler="bert.bert.", head="bert.", name="student"),  # task distillation
                 scope("bert.bert_", pooler="bert."),  # BertModelCLS
                 scope("bert_"),  # BertModel
@@ -58,7 +60,7 @@ FAMILY = Family(
             "pytorch",
             (
                 scope("bert.", pooler="bert.", name="student"),
-                scope("teacher.bert.", pooler="teacher.bert.", head="teacher.", name="teacher"),
+                scope("teacher.bert.", pooler="teacher.bert.", head="teacher.", net="teacher.", name="teacher"),
                 scope(),
             ),
             slots=(*slots.PYTORCH, slots.BERT_ADAM),
@@ -68,7 +70,7 @@ FAMILY = Family(
             "tensorflow",
             (
                 scope("tinybert/", pooler="tinybert/", name="student"),
-                scope("teacher/bert/", pooler="teacher/bert/", head="teacher/", name="teacher"),
+                scope("teacher/bert/", pooler="teacher/bert/", head="teacher/", net="teacher/", name="teacher"),
             ),
             "/",
             "tf-bundle",

@@ -109,13 +109,18 @@ def match_as(names: Sequence[str], family: Family, dialect: Dialect) -> Match:
     models: list[Model] = []
     for prefix in _base_prefixes(plain, lines):
         tried = [_claim(left, family, dialect, lines, scope, outer) for scope, outer in _scopes(dialect, prefix)]
-        best = max(tried, key=lambda model: sum(len(found.names) for found in model.found.values()))
+        best = max(tried, key=_claims)
         if best.found:
             models.append(best)
             for found in best.found.values():
                 for name in found.names.values():
                     left.pop(name, None)
     return Match(family, dialect, tuple(models), slots, tuple(left))
+
+
+def _claims(model: Model) -> tuple[int, int]:
+    """How much a scope accounts for: parameters, then the prefix itself (`teacher.bert.` rather than `bert.`)."""
+    return sum(len(found.names) for found in model.found.values()), -len(model.outer)
 
 
 def _base_prefixes(names: Sequence[str], lines: Sequence[_Line]) -> list[str]:
