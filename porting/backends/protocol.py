@@ -2,6 +2,36 @@
 
 `porting/backends/<framework>/run.py` has `open_session(spec, config, build, recipe=None) -> Session`.
 Everything that goes in and out is numpy, so that what compares two sessions needs no framework.
+
+What a session asks of a port, beside `build(config, build)` and the call:
+
+training
+    `forward` evaluates: no dropout, whatever `Build.dropout` says. `gradients` and `step` train. The
+    session says which by torch's `train()` and `eval()`, MindSpore's `set_train`, and for
+    TensorFlow the attribute `training` of the model, set before each call (and so before each trace).
+
+masks of dropout, mode `shared`
+    `ModelSpec.sites(config, build, shapes)` lists the sites of a batch, with shape and rate: one function for
+    all frameworks, so that all draw masks of one shape. The session draws them on the host
+    (`Dropout.mask(site, step, shape, rate)`, the step counted from 0) and adds them to the batch as
+    `mask.<site>`, float32; a port multiplies by what it finds there and draws nothing itself. Without the key
+    it multiplies by nothing. In MindSpore, where features are positional, `model.features` ends with
+    those names if the mode is `shared`, in the order of `sites`; an evaluation feeds None for each.
+
+rows of a gathered table, `Clip.rows == "apart"`
+    TensorFlow's gradient of a gathered embedding is IndexedSlices, whose rows are not summed before the
+    global norm. PyTorch and MindSpore give the summed gradient only, so there the port has an attribute
+    `gathered`: a mapping from the name of each trainable table all of whose uses in this task are one
+    gather, to the feature it is gathered by ({"bert.embeddings.word_embeddings.weight": "input_ids"}). A table
+    that is also a decoder's weight, or is read by a slice or a one-hot product, is not in it. The session adds to
+    the batch a `rows.<parameter>` of zeros, shaped (*feature, width), float32; the port adds it to what the gather
+    gives (before LayerNorm, dropout or a transpose changes it), and the gradient there is that of
+    the rows. Without the key it adds nothing. In MindSpore `model.features` has these names after the
+    task's own and before the masks if `build.extra.get("rows")`, which the session sets.
+
+MindSpore's positions
+    Features of the task that a batch lacks are fed as None; an output that cannot be made then (the loss without
+    labels) is returned as None.
 """
 
 from __future__ import annotations
@@ -41,8 +71,11 @@ class Build:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """One training step. loss: before the update. lr: used in it. grad_norm: of the clipping's kind, before
-    clipping. overflow: whether the update was skipped for non-finite gradients."""
+    """One training step.
+
+    loss: before the update. lr: used in it. overflow: whether the update was skipped for non-finite gradients.
+    grad_norm: before clipping, over all gradients, gathered rows counted as the recipe's clipping counts them.
+    """
 
     loss: float
     lr: float
@@ -56,7 +89,12 @@ class Session(Protocol):
 
     @property
     def parameters(self) -> Mapping[str, tuple[int, ...]]:
-        """Shapes by name, in the dialect that the spec names for this framework; trainable ones, tied ones once."""
+        """Shapes by name, in the dialect that the spec names for this framework: all that `load` wants, tied ones once."""
+        ...
+
+    @property
+    def trainable(self) -> tuple[str, ...]:
+        """Names of those that are trained: all but a teacher's (requires_grad, `trainable`)."""
         ...
 
     def load(self, tensors: Mapping[str, Array]) -> None:
@@ -72,7 +110,7 @@ class Session(Protocol):
         ...
 
     def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
-        """The loss and its gradient for every parameter, dense, unclipped, in float32."""
+        """The loss and its gradient for every trainable parameter, dense, unclipped, in float32."""
         ...
 
     def step(self, batch: Batch) -> StepResult:

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from porting.errors import UsageError
+
+if TYPE_CHECKING:
+    from porting.backends.protocol import Build
 
 Framework = Literal["pytorch", "tensorflow", "mindspore"]
 Compute = Literal["float32", "float16", "bfloat16"]
@@ -59,6 +62,20 @@ class Task:
     outputs: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A place where dropout acts: the shape of its mask for one batch, and the rate there."""
+
+    shape: tuple[int, ...]
+    rate: float
+
+
+def no_sites(config: Config, build: Build, shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, Site]:
+    """The sites of a model without dropout."""
+    del config, build, shapes
+    return {}
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """A model.
@@ -67,6 +84,7 @@ class ModelSpec:
     sizes: published sizes by name (`bert-base`). configure: from a config file's values to a Config.
     dialects: whose names the port of each framework gives its parameters.
     taps: all taps, in the order of computation.
+    sites: dropout sites by name, in the order of computation, of a config and a build for a batch of these shapes.
     """
 
     name: str
@@ -79,6 +97,7 @@ class ModelSpec:
     taps: tuple[Tap, ...]
     dialects: Mapping[Framework, str]
     traps: tuple[str, ...] = field(default=())
+    sites: Callable[[Any, Build, Mapping[str, tuple[int, ...]]], Mapping[str, Site]] = no_sites
 
     def task(self, name: str) -> Task:
         """Raises: UsageError listing the tasks there are."""
