@@ -29,6 +29,11 @@ rows of a gathered table, `Clip.rows == "apart"`
     the rows. Without the key it adds nothing. In MindSpore `model.features` has these names after the
     task's own and before the masks if `build.extra.get("rows")`, which the session sets.
 
+what a batch may hold
+    `porting.model.batch.check_batch` refuses features that are missing, of another shape or dtype, ids out of
+    the vocabulary and sequences longer than the positions, before a port sees them: by `Feature.axes`, `Feature.below`
+    and `ModelSpec.bounds`.
+
 MindSpore's positions
     Features of the task that a batch lacks are fed as None; an output that cannot be made then (the loss without
     labels) is returned as None.

@@ -33,12 +33,17 @@ class Config(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """An input. axes: labels of its shape (`batch seq`). optional: tasks run without it."""
+    """An input.
+
+    axes: labels of its shape (`batch seq`). optional: tasks run without it.
+    below: the bound (a key of `ModelSpec.bounds`) that its values, from 0, stay under: `vocab_size` for ids.
+    """
 
     name: str
     axes: str
     dtype: Literal["int32", "float32"]
     optional: bool = False
+    below: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,12 @@ class Site:
     rate: float
 
 
+def no_bounds(config: Config) -> Mapping[str, int]:
+    """The bounds of a model that takes whatever it is given."""
+    del config
+    return {}
+
+
 def no_sites(config: Config, build: Build, shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, Site]:
     """The sites of a model without dropout."""
     del config, build, shapes
@@ -84,6 +95,8 @@ class ModelSpec:
     sizes: published sizes by name (`bert-base`). configure: from a config file's values to a Config.
     dialects: whose names the port of each framework gives its parameters.
     taps: all taps, in the order of computation.
+    bounds: what a batch may not exceed, of a config: by the label of an axis its greatest length ({"seq": 512}; RoBERTa's
+        is less by its padding's offset), by a name that features' `below` refers to the end of their values.
     sites: dropout sites by name, in the order of computation, of a config and a build for a batch of these shapes.
     """
 
@@ -97,6 +110,7 @@ class ModelSpec:
     taps: tuple[Tap, ...]
     dialects: Mapping[Framework, str]
     traps: tuple[str, ...] = field(default=())
+    bounds: Callable[[Any], Mapping[str, int]] = no_bounds
     sites: Callable[[Any, Build, Mapping[str, tuple[int, ...]]], Mapping[str, Site]] = no_sites
 
     def task(self, name: str) -> Task:
