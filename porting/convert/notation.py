@@ -24,9 +24,9 @@ from porting.errors import TableError
 
 FieldKind = Literal["digits", "words", "free"]
 
-_FIELD = re.compile(r"\{(\w+)(\*|\[[^\]]*\])?\}")
-_LABEL = re.compile(r"[a-z]\w*'*")
-_DIGITS = r"(?:0|[1-9][0-9]*)"
+_FIELD = re.compile(r"\{([a-z]\w*)(\*|\[[^\]]*\])?\}", re.ASCII)
+_LABEL = re.compile(r"[a-z]\w*'*", re.ASCII)
+_DIGITS = r"(?:0|[1-9][0-9]{0,8})"
 _FREE = r"[^/.\s]+"
 
 
@@ -56,7 +56,7 @@ class Template:
 
     @classmethod
     def parse(cls, text: str) -> Template:
-        """Raises: TableError for braces that are not a field, a repeated field, or a field touching another."""
+        """Raises: TableError for braces that are no field, a field twice or touching another, spaces."""
         parts: list[str | Field] = []
         at = 0
         for match in _FIELD.finditer(text):
@@ -70,6 +70,8 @@ class Template:
         names = [field.name for field in template.fields]
         if any("{" in part or "}" in part for part in parts if isinstance(part, str)):
             raise TableError(f"{text}: braces that are no field")
+        if any(char.isspace() for part in parts if isinstance(part, str) for char in part):
+            raise TableError(f"{text}: a name has no spaces; axes stand after ' : '")
         if len(set(names)) != len(names):
             raise TableError(f"{text}: a field occurs twice")
         if any(isinstance(a, Field) and isinstance(b, Field) for a, b in zip(parts, parts[1:], strict=False)):

@@ -11,7 +11,7 @@ from porting.convert.arrange import Arranged, Part
 from porting.convert.match import Found, Model, Values
 from porting.convert.notation import Cell, size_label
 from porting.convert.rule import Rule, derive
-from porting.convert.sizes import Bound, field_ranges, fill
+from porting.convert.sizes import Bound, field_ranges, fill, spellings
 from porting.convert.table import Dialect, Group, Row, Variant
 from porting.convert.zeros import Zeroed, implied, zeroed
 
@@ -64,7 +64,7 @@ class Planned:
             Part(e.storage, e.shape, s.dims, s.index, s.order) for e, s in zip(found, self.shares, strict=True)
         )
         dtype = found[0].dtype
-        if self.is_copy:
+        if self.is_copy and found[0].shape == self.shape:
             return TensorEntry(name or self.name, self.shape, dtype, found[0].storage, found[0].place)
         return TensorEntry(
             name or self.name, self.shape, dtype, Arranged(parts, self.dims, self.shape, self.stacked, dtype), found[0].place
@@ -210,8 +210,14 @@ def _copy_wanted(target: Target, group: Group, row: Row, values: Values = ()) ->
     """Does the reference list the tied copy, or without a reference, do all files of the dialect hold it?"""
     if target.wanted is None:
         return target.dialect.stores_ties
-    cell = row.cells[target.dialect.name][0].cell
-    return target.prefix.get(group.at, "") + fill(cell, values, target.variables) in target.wanted
+    return _wanted_name(target, group, row.cells[target.dialect.name][0].cell, values) is not None
+
+
+def _wanted_name(target: Target, group: Group, cell: Cell, values: Values) -> str | None:
+    """The full name in the spelling that the reference uses, None if it lists none or there is no reference."""
+    prefix = target.prefix.get(group.at, "")
+    names = (prefix + name for name in spellings(cell, values, target.variables))
+    return next((name for name in names if target.wanted is not None and name in target.wanted), None)
 
 
 def _copied(bound: Bound, target: Target, group: Group, row: Row) -> Found | None:
@@ -303,21 +309,12 @@ class _Job:
             equal += [(names[0], other) for other in names[1:]]
         dims = self._dims(cell, shares[0].name)
         shape = self._shape(cell, dims)
-        name = self.target.prefix.get(self.group.at, "") + self._spelled(values)
+        name = _wanted_name(self.target, self.group, cell, values)
+        if name is None:
+            name = self.target.prefix.get(self.group.at, "") + fill(cell, values, self.target.variables)
         stacked = tuple(i for i, label in enumerate(self._labels(cell)) if label in stack)
         layer = fixed.get("layer")
         return Planned(name, self.group.name, layer, self.rule, tuple(shares), dims, shape, stacked, tuple(equal))
-
-    def _spelled(self, values: Values) -> str:
-        """The name in the spelling that the reference uses, if there is one."""
-        cell = self.rule.target
-        prefix = self.target.prefix.get(self.group.at, "")
-        if self.target.wanted is not None:
-            for template in cell.templates:
-                spelled = fill(_respell(cell, template), values, self.target.variables)
-                if prefix + spelled in self.target.wanted:
-                    return spelled
-        return fill(cell, values, self.target.variables)
 
     def _stacked(self) -> tuple[str, ...]:
         """Labels that run over shares: stacked fields, and the layer axis if layers are chosen from it."""
@@ -382,10 +379,6 @@ class _Job:
                 size *= next(left)
             shape.append(size)
         return tuple(shape)
-
-
-def _respell(cell: Cell, template: object) -> Cell:
-    return replace(cell, templates=(template,))  # type: ignore[arg-type]
 
 
 def _by_layer(planned: list[Planned]) -> Iterator[Planned]:

@@ -61,7 +61,7 @@ class Rule:
         words += [f"fold {show_axis(axis)}" for axis in self.target.axes if axis in out_axes - in_axes]
         words += [f"replicate over {label}" for label in self.replicate]
         words += [f"equal over {label}" for label in self.equal]
-        if not words and self.source.rank != self.target.rank:
+        if not words and self.source.axes != self.target.axes:
             words.append("reshape by axes of 1")
         return tuple(words) or ("copy",)
 

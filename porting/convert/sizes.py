@@ -13,7 +13,7 @@ from typing import Any
 from porting.checkpoint.entry import TensorEntry
 from porting.convert.match import Found, Model, Values
 from porting.convert.names import allowed, collapse
-from porting.convert.notation import Axis, Cell, Field, show_axis, size_label
+from porting.convert.notation import Axis, Cell, Field, Template, show_axis, size_label
 from porting.convert.table import Family, Variant
 
 
@@ -63,18 +63,21 @@ def bind(
     fixed = word_counts(model.family)
     votes = _votes(model, forms, entries)
     told = _from_config(model.family, config or {})
-    sizes = dict(fixed)
-    sizes |= {label: max(counts, key=lambda n: (counts[n], n)) for label, counts in votes.items() if label not in fixed}
+    seen = dict(fixed)
+    seen |= {label: max(counts, key=lambda n: (counts[n], n)) for label, counts in votes.items() if label not in fixed}
     problems = [
-        f"{label}: {config_name} says {want}, the checkpoint has {sizes[label]}{_example(model, forms, entries, label)}"
+        f"{label}: {config_name} says {want}, the checkpoint has {seen[label]}{_example(model, forms, entries, label)}"
         for label, want in told.items()
-        if label in sizes and sizes[label] != want
+        if label in seen and seen[label] != want
     ]
-    sizes |= told
-    _unfold(model, forms, entries, sizes)
-    if not problems:
-        problems += _shape_problems(model, forms, entries, sizes)
-    lacking = list(_missing(model, forms, sizes))
+    problems += _variant_problems(model, forms, config or {}, config_name)
+    seen = told | seen
+    _unfold(model, forms, entries, seen)
+    problems += _shape_problems(model, forms, entries, seen)
+    sizes = seen | told
+    endless = _endless(model.family, sizes)
+    problems += endless
+    lacking = [] if endless else list(_missing(model, forms, sizes))
     fine = tuple(name for name in lacking if allowed(name, allow_missing))
     missing = [name for name in lacking if name not in set(fine)]
     problems += [f"{name}  missing" for name in collapse(missing)]
@@ -112,7 +115,41 @@ def _votes(model: Model, forms: Mapping[str, Variant], entries: Mapping[str, Ten
     return votes
 
 
-def _numbered(cell: Cell) -> list[Field]:
+def _variant_problems(
+    model: Model, forms: Mapping[str, Variant], config: Mapping[str, Any], config_name: str
+) -> list[str]:
+    """Booleans of the config that the ranks of the tensors contradict."""
+    wrong: dict[tuple[str, bool], list[str]] = {}
+    for key, found in model.found.items():
+        when = forms[key].when
+        if when is not None and config.get(when[0]) is (not when[1]):
+            wrong.setdefault(when, []).extend(found.names.values())
+    return [
+        f"{key}: {config_name} says {str(not value).lower()}, but {', '.join(collapse(names))} shows {str(value).lower()}"
+        for (key, value), names in wrong.items()
+    ]
+
+
+MOST_NUMBERS = 100_000
+"""Values that the numbered fields of a name may have together. A damaged name may well say `layer.4000000000`."""
+
+
+@cache
+def _numbered_labels(family: Family) -> frozenset[str]:
+    cells = (form.cell for _, row in family.rows() for forms in row.cells.values() for form in forms)
+    return frozenset(part.name for cell in cells for part in cell.fields if part.kind == "digits")
+
+
+def _endless(family: Family, sizes: Mapping[str, int]) -> list[str]:
+    """Why names cannot be listed: numbers that no model has."""
+    counts = {label: sizes[label] for label in sorted(_numbered_labels(family)) if label in sizes}
+    if prod(counts.values()) <= MOST_NUMBERS:
+        return []
+    told = ", ".join(f"{label} {count}" for label, count in counts.items())
+    return [f"{told}: wanted at most {MOST_NUMBERS} in all"]
+
+
+def _numbered(cell: Cell | Template) -> list[Field]:
     return [part for part in cell.fields if part.kind != "free"]
 
 
@@ -161,6 +198,9 @@ def _shape_problems(
         want = [axis_size(axis, sizes) for axis in cell.axes]
         for name in found.names.values():
             got = entries[name].shape
+            if entries[name].dtype.kind == "string":
+                wrong.setdefault((_wanted(cell, want), "text"), []).append(name)
+                continue
             if len(got) == len(want) and all(w is None or w == g for w, g in zip(want, got, strict=True)):
                 continue
             wrong.setdefault((_wanted(cell, want), _got(want, got)), []).append(name)
@@ -201,15 +241,16 @@ def field_ranges(cell: Cell, sizes: Mapping[str, int]) -> list[range] | None:
 
 def fill(cell: Cell, values: Values, variables: Mapping[str, str]) -> str:
     """The name of a cell for these field values. Raises: KeyError for a free field without a value."""
-    numbered = iter(values)
-    raw: dict[str, str] = {}
-    for part in cell.fields:
-        if part.kind == "free":
-            raw[part.name] = variables[part.name]
-        else:
-            value = next(numbered)
-            raw[part.name] = part.words[value] if part.kind == "words" else str(value)
-    return cell.template.fill(raw)
+    return next(spellings(cell, values, variables))
+
+
+def spellings(cell: Cell, values: Values, variables: Mapping[str, str]) -> Iterator[str]:
+    """The name in every spelling that is read, the one that is written first."""
+    at = dict(zip((part.name for part in _numbered(cell)), values, strict=True))
+    for template in cell.templates:
+        raw = {part.name: variables[part.name] for part in template.fields if part.kind == "free"}
+        raw |= {p.name: p.words[at[p.name]] if p.kind == "words" else str(at[p.name]) for p in _numbered(template)}
+        yield template.fill(raw)
 
 
 def _missing(model: Model, forms: Mapping[str, Variant], sizes: Mapping[str, int]) -> Iterator[str]:
