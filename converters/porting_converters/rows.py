@@ -16,6 +16,7 @@ def columns(rows: Sequence[Row], /, **wanted: str | Mapping[str, str]) -> tuple[
 
     Raises: TableError for a name that no row has.
 
+    >>> from porting.convert.table import row
     >>> old = [row(google="w : inner hidden", hf="weight : hidden inner")]
     >>> [sorted(line.cells) for line in columns(old, kit_tf="google", other={"weight": "v : inner hidden"})]
     [['kit_tf', 'other']]

@@ -32,8 +32,13 @@ class TestFamily:
         assert [line for line in silent if not line.startswith(allowed)] == []
 
     def test_labels_of_the_config_occur_in_the_table(self, family):
-        used = {size_label(label) for _, line in family.rows() for forms in line.cells.values() for form in forms
-                for label in (*form.cell.labels, *(field.name for field in form.cell.fields))}
+        used = {
+            size_label(label)
+            for _, line in family.rows()
+            for forms in line.cells.values()
+            for form in forms
+            for label in (*form.cell.labels, *(field.name for field in form.cell.fields))
+        }
         assert set(family.labels) <= used
 
     def test_the_version_is_a_property_of_the_text(self, family):
@@ -63,9 +68,9 @@ class TestDialect:
             assert set(known.variables) == free
 
     def test_slots_have_both_moments(self, family, dialect):
-        assert dialect.slots
+        assert dialect.slots, family.name
         for form in dialect.slots:
-            assert set(form.roles) == {"m", "v"}
+            assert {"m", "v"} <= set(form.roles)
 
 
 def test_every_family_reaches_every_framework():

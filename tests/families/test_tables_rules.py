@@ -119,7 +119,12 @@ def test_xlnet_to_layers(target):
     for key in UNSTACKED:
         assert steps[key] == ("split layer",)
     assert {key for key, line in steps.items() if line == TRANSPOSE} == XLNET_TRANSPOSED
-    for key in ("word_embedding/lookup_table", "mask_emb/mask_emb", "layer_{layer}/rel_attn/{kernel}/kernel", "lm_loss/weight"):
+    for key in (
+        "word_embedding/lookup_table",
+        "mask_emb/mask_emb",
+        "layer_{layer}/rel_attn/{kernel}/kernel",
+        "lm_loss/weight",
+    ):
         assert steps[key] == COPY
 
 
