@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 
-_NUMBER = re.compile(r"(?<![0-9])[0-9]+(?![0-9])")
+_NUMBER = re.compile(r"(?<![0-9])([0-9]{1,9})(?![0-9])")
 
 
 def ranges(numbers: Iterable[int]) -> str:
@@ -25,24 +25,36 @@ def ranges(numbers: Iterable[int]) -> str:
 
 
 def grouped(names: Iterable[str]) -> dict[str, list[str]]:
-    """Names that differ in their first number only under one collapsed name, in the order of first sight.
+    """Names that differ in one number only under one collapsed name, in the order of first sight.
 
-    >>> grouped(["layer.0.bias", "pooler.bias", "layer.1.bias"])
-    {'layer.{0-1}.bias': ['layer.0.bias', 'layer.1.bias'], 'pooler.bias': ['pooler.bias']}
+    The number is the first in which the names of a pattern differ: a wrapper's own number does not hide the layers'.
+
+    >>> grouped(["net2.layer.0.bias", "pooler.bias", "net2.layer.1.bias"])
+    {'net2.layer.{0-1}.bias': ['net2.layer.0.bias', 'net2.layer.1.bias'], 'pooler.bias': ['pooler.bias']}
     """
-    found: dict[tuple[str, str], dict[str, int]] = {}
-    for name in names:
-        match = _NUMBER.search(name)
-        key = (name[: match.start()], name[match.end() :]) if match else (name, "\0")
-        found.setdefault(key, {})[name] = int(match[0]) if match else 0
-    return {
-        f"{head}{{{ranges(members.values())}}}{tail}" if len(members) > 1 else next(iter(members)): list(members)
-        for (head, tail), members in found.items()
-    }
+    patterns: dict[tuple[str, ...], list[list[str]]] = {}
+    for name in dict.fromkeys(names):
+        parts = _NUMBER.split(name)
+        patterns.setdefault(tuple(parts[0::2]), []).append(parts)
+    return {shown: members for found in patterns.values() for shown, members in _runs(found)}
+
+
+def _runs(found: list[list[str]]) -> Iterator[tuple[str, list[str]]]:
+    """Names of one pattern, each cut into text and numbers by turns: the collapsed name and its members."""
+    columns = enumerate(zip(*found, strict=True))
+    at = next((i for i, values in columns if len(set(values)) > 1), None)
+    runs: dict[tuple[str, ...], list[list[str]]] = {}
+    for parts in found:
+        runs.setdefault(tuple(part for i, part in enumerate(parts) if i != at), []).append(parts)
+    for run in runs.values():
+        shown = list(run[0])
+        if at is not None and len(run) > 1:
+            shown[at] = f"{{{ranges(int(parts[at]) for parts in run)}}}"
+        yield "".join(shown), ["".join(parts) for parts in run]
 
 
 def collapse(names: Iterable[str]) -> list[str]:
-    """Names that differ in their first number only, as one.
+    """Names that differ in one number only, as one.
 
     >>> collapse(["layer.0.bias", "layer.1.bias", "pooler.bias"])
     ['layer.{0-1}.bias', 'pooler.bias']

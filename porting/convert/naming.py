@@ -101,10 +101,16 @@ def target_of(
 
 
 def _from_prefix(dialect: Dialect, prefix: str) -> tuple[Scope, str]:
-    """The scope whose base the prefix ends with, longest first; a bare scope under the prefix otherwise."""
-    fits = [scope for scope in dialect.scopes if prefix.endswith(scope.prefix("base"))]
+    """The scope whose base the prefix ends with, longest first, and what stands before it.
+
+    A prefix of no scope replaces the base's of the first one: what stands under the base follows it, the rest stays bare.
+    """
+    bare = [scope for scope in dialect.scopes if not prefix and not scope.prefix("base")]
+    fits = bare or [s for s in dialect.scopes if s.prefix("base") and prefix.endswith(s.prefix("base"))]
     if not fits:
-        return Scope({"base": prefix, **{k: v for k, v in dialect.scopes[0].levels.items() if k != "base"}}), ""
+        usual = dialect.scopes[0]
+        levels = {k: prefix if v == usual.prefix("base") else "" for k, v in usual.levels.items()}
+        return Scope({**levels, "base": prefix}, usual.variables), ""
     best = max(fits, key=lambda scope: len(scope.prefix("base")))
     return best, prefix[: len(prefix) - len(best.prefix("base"))]
 
@@ -125,13 +131,35 @@ def _partner(bound: Bound, like: Reference) -> Bound:
     raise UsageError(f"{like.checkpoint.path}: holds {len(like.models)} models, and none of them where the source has one")
 
 
+def against_sizes(bounds: Sequence[Bound], like: Reference, *, layers_chosen: bool) -> list[str]:
+    """Sizes in which a reference differs from a source that cannot be planned."""
+    place = like.checkpoint.path.name
+    return [
+        f"{label}: {place} has {want}, the checkpoint has {bound.sizes[label]}"
+        for bound in bounds
+        for label, want in _partner(bound, like).sizes.items()
+        if bound.sizes.get(label, want) != want and not (layers_chosen and label == "layer")
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Plans held against a reference. lacking: names it wants that are allowed to be missing. left_out: planned
+    names that it does not have and that are allowed to be left out."""
+
+    problems: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
+    left_out: frozenset[str] = frozenset()
+
+
 def against_reference(
     plans: Sequence[Plan], like: Reference, *, missing: Sequence[str], unexpected: Sequence[str]
-) -> tuple[list[str], frozenset[str]]:
-    """What the reference and the plans disagree about, and the planned names to leave out because that is allowed."""
+) -> Held:
+    """What the reference and the plans disagree about."""
     planned = {one.name: one.shape for plan in plans for one in plan.tensors}
     planned |= {one.name: one.shape for plan in plans for one in plan.zeros}
-    lacking = [name for name in like.wanted if name not in planned and not allowed(name, missing)]
+    absent = sorted(name for name in like.wanted if name not in planned)
+    lacking = [name for name in absent if not allowed(name, missing)]
     extra = [name for name in planned if name not in like.wanted]
     refused = [name for name in extra if not allowed(name, unexpected)]
     wrong = [
@@ -140,6 +168,7 @@ def against_reference(
         if name in like.wanted and like.checkpoint[name].shape != shape
     ]
     place = like.checkpoint.path.name
-    problems = [f"{name}  missing: {place} wants it (--allow-missing)" for name in collapse(sorted(lacking))]
+    problems = [f"{name}  missing: {place} wants it (--allow-missing)" for name in collapse(lacking)]
     problems += [f"{name}  unexpected: {place} does not have it (--allow-unexpected)" for name in collapse(refused)]
-    return problems + wrong, frozenset(set(extra) - set(refused))
+    fine = tuple(name for name in absent if name not in set(lacking))
+    return Held((*problems, *wrong), fine, frozenset(extra) - frozenset(refused))

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from porting.checkpoint.dtypes import DTYPES, DType
-from porting.checkpoint.entry import Checkpoint, TensorEntry
+from porting.checkpoint.entry import TensorEntry
 from porting.checkpoint.equal import equal_bits
 from porting.checkpoint.registry import read
-from porting.convert.cast import cast
 from porting.convert.config import Config, find_config
 from porting.convert.ledger import Record
 from porting.convert.match import Match, find
 from porting.convert.names import allowed, collapse, ranges
-from porting.convert.naming import Reference, Wishes, against_reference, reference, target_of
+from porting.convert.naming import Held, Reference, Wishes, against_reference, against_sizes, reference, target_of
 from porting.convert.optimizer import Carried, carry_optimizer, leave_optimizer
+from porting.convert.parameters import float_dtype, parameters
 from porting.convert.plan import Dropped, Plan, plan_model, tie_pairs
 from porting.convert.registry import families, target_dialect
 from porting.convert.sizes import Bound, bind
 from porting.convert.source import Source, open_source
 from porting.convert.table import Dialect
 from porting.convert.zeros import is_zero
-from porting.errors import MismatchError, UsageError
+from porting.errors import MismatchError
 
 
 @dataclass(frozen=True)
@@ -94,15 +94,15 @@ def prepare(request: Request) -> Prepared:
         for model in match.models
     )
     like = reference(read(request.like), match, dialect) if request.like else None
-    problems = [problem for bound in bounds for problem in bound.problems]
+    unplannable = [problem for bound in bounds for problem in bound.problems] + _layers(request, bounds)
     unexpected, refused = _unknown(match, request.allow_unexpected)
-    problems += _refusals(source, match, refused)
-    problems += _layers(request, bounds)
-    if problems:
+    problems = [*unplannable, *_refusals(source, match, refused), *_required(request, match)]
+    if unplannable:
+        problems += against_sizes(bounds, like, layers_chosen=request.layers is not None) if like else []
         raise MismatchError(_title(source, match, dialect), problems)
     untied = frozenset(a for bound in bounds for a, b in tie_pairs(bound) if not same(entries[a], entries[b]))
     plans = _plans(request, bounds, dialect, config, like, untied, entries)
-    return _assemble(request, source, match, bounds, dialect, config, plans, like, unexpected)
+    return _assemble(request, source, match, bounds, dialect, config, plans, like, unexpected, problems)
 
 
 def _title(source: Source, match: Match, dialect: Dialect) -> str:
@@ -125,9 +125,20 @@ def _refusals(source: Source, match: Match, names: Sequence[str]) -> list[str]:
     return lines + [f"{name}  unexpected: no row of {match.family.name} {match.dialect.name}" for name in collapse(plain)]
 
 
+def _required(request: Request, match: Match) -> list[str]:
+    known = [group.name for group in match.family.groups]
+    there = {name for model in match.models for name in model.groups}
+    lacking = [name for name in request.require if name in known and name not in there]
+    return [f"group {name}: required, but the checkpoint does not have it" for name in lacking] + [
+        f"group {name}: not known; there are {', '.join(known)}" for name in request.require if name not in known
+    ]
+
+
 def _layers(request: Request, bounds: Sequence[Bound]) -> list[str]:
     if request.layers is None:
         return []
+    if not request.layers or min(request.layers) < 0:
+        return [f"--layers {', '.join(map(str, request.layers))}: wanted layers from 0 on"]
     problems = []
     for bound in bounds:
         count = bound.sizes.get("layer")
@@ -162,19 +173,15 @@ def _assemble(
     plans: Sequence[Plan],
     like: Reference | None,
     unexpected: tuple[str, ...],
+    known_problems: Sequence[str],
 ) -> Prepared:
     """Plans to entries and records; every problem that is left is raised here, all at once."""
-    problems = [problem for plan in plans for problem in plan.problems]
+    problems = [*known_problems, *(problem for plan in plans for problem in plan.problems)]
     absent = tuple(dict.fromkeys(name for plan in plans for name in plan.absent))
-    problems += [f"group {name}: required, but the checkpoint does not have it" for name in request.require if name in absent]
-    known = {group.name for group in match.family.groups}
-    problems += [f"group {name}: not known; there are {', '.join(known)}" for name in request.require if name not in known]
-    left_out: frozenset[str] = frozenset()
+    held = Held()
     if like is not None:
-        wrong, left_out = against_reference(
-            plans, like, missing=request.allow_missing, unexpected=request.allow_unexpected
-        )
-        problems += wrong
+        held = against_reference(plans, like, missing=request.allow_missing, unexpected=request.allow_unexpected)
+        problems += held.problems
     problems += _collisions(plans)
     problems += _unequal(plans, source.entries)
     problems += _nonzero(request, plans, source.entries)
@@ -183,11 +190,9 @@ def _assemble(
     dropped = [line for plan in plans for line in plan.dropped]
     dropped += [Dropped(name, "allowed to be unexpected") for name in unexpected]
     dropped += [Dropped(name, "a constant of the graph, no weight") for name in source.constants]
-    dropped += _other_layers(request, plans, dropped)
-    plans = [_without(plan, left_out) for plan in plans]
-    if like is not None:
-        plans = _ordered(plans, like)
-    entries, records = _parameters(request, source, plans)
+    dropped += _left_over(request, plans, dropped)
+    plans = [_without(plan, held.left_out) for plan in plans]
+    entries, records = parameters(source, plans, like, float_dtype(request.dtype))
     carry = carry_optimizer if request.with_optimizer else leave_optimizer
     carried = carry(source, match, plans, dialect)
     return Prepared(
@@ -200,8 +205,8 @@ def _assemble(
         entries={**entries, **carried.entries},
         records=(*records, *carried.records),
         dropped=(*dropped, *carried.dropped),
-        missing=tuple(name for bound in bounds for name in bound.allowed),
-        unexpected=(*unexpected, *sorted(left_out)),
+        missing=(*(name for bound in bounds for name in bound.allowed), *held.lacking),
+        unexpected=(*unexpected, *sorted(held.left_out)),
         absent=absent,
         carried=carried,
         notes=(*source.checkpoint.notes, *carried.notes),
@@ -213,63 +218,21 @@ def _without(plan: Plan, names: frozenset[str]) -> Plan:
     return replace(plan, tensors=tensors, zeros=tuple(one for one in plan.zeros if one.name not in names))
 
 
-def _parameters(
-    request: Request, source: Source, plans: Sequence[Plan]
-) -> tuple[dict[str, TensorEntry], list[Record]]:
-    dtype = _dtype(request.dtype)
-    entries: dict[str, TensorEntry] = {}
-    records: list[Record] = []
-    written = {one.sources[0]: one.name for plan in plans for one in plan.tensors if one.is_copy}
-    for plan in plans:
-        for one in plan.tensors:
-            entry = one.entry(source.entries.__getitem__)
-            tied = source.entries[one.sources[0]].tied if one.is_copy else None
-            if tied in written:
-                entry = replace(entry, tied=written[tied])
-            steps = one.rule.steps
-            if dtype is not None and cast(entry, dtype) is not entry:
-                steps = (*steps, f"cast {entry.dtype} -> {dtype}")
-                entry = cast(entry, dtype)
-            entries[one.name] = entry
-            records.append(
-                Record(one.name, one.all_sources, steps, entry.shape, entry.dtype.name, group=one.group)
-            )
-        for zero in plan.zeros:
-            kind = dtype or source.entries[zero.like].dtype
-            entries[zero.name] = zero.entry(kind)
-            records.append(Record(zero.name, (), ("zeros",), zero.shape, kind.name, group=zero.group))
-    return entries, records
-
-
-def _other_layers(request: Request, plans: Sequence[Plan], dropped: Sequence[Dropped]) -> list[Dropped]:
-    """Tensors of the layers that --layers leaves out."""
-    if request.layers is None:
-        return []
+def _left_over(request: Request, plans: Sequence[Plan], dropped: Sequence[Dropped]) -> list[Dropped]:
+    """Tensors of layers that --layers leaves out, and parts of what an allowed absence keeps from being made."""
     used = {name for plan in plans for one in plan.tensors for name in one.all_sources} | {line.name for line in dropped}
     found = (n for plan in plans for f in plan.bound.model.found.values() for n in f.names.values())
-    return [Dropped(name, f"--layers keeps {ranges(request.layers)}") for name in found if name not in used]
-
-
-def _dtype(name: str | None) -> DType | None:
-    if name is None:
-        return None
-    if name not in DTYPES or DTYPES[name].kind != "float":
-        floats = ", ".join(kind.name for kind in DTYPES.values() if kind.kind == "float")
-        raise UsageError(f"--dtype {name}: wanted one of {floats}")
-    return DTYPES[name]
-
-
-def _ordered(plans: Sequence[Plan], like: Reference) -> list[Plan]:
-    """Tensors in the reference's order."""
-    place = {name: i for i, name in enumerate(like.checkpoint)}
-    return [
-        replace(plan, tensors=tuple(sorted(plan.tensors, key=lambda one: place.get(one.name, len(place))))) for plan in plans
-    ]
+    why = "other parts of what it becomes are missing, as allowed"
+    if request.layers is not None:
+        why = f"--layers keeps {ranges(request.layers)}"
+    return [Dropped(name, why) for name in found if name not in used]
 
 
 def _collisions(plans: Sequence[Plan]) -> list[str]:
-    names = [one.name for plan in plans for one in plan.tensors]
-    return [f"{name}: two tensors would get this name" for name in collapse(sorted({n for n in names if names.count(n) > 1}))]
+    counts = Counter(one.name for plan in plans for one in plan.tensors)
+    counts.update(one.name for plan in plans for one in plan.zeros)
+    twice = sorted(name for name, count in counts.items() if count > 1)
+    return [f"{name}: two tensors would get this name" for name in collapse(twice)]
 
 
 def _unequal(plans: Sequence[Plan], entries: Mapping[str, TensorEntry]) -> list[str]:
