@@ -93,6 +93,7 @@ def convert(
     target = output_path(prepared, kind, output)
     options = WriteOptions(target, shard_size, {}, Path(graph) if graph else None, _extra(prepared, kind, extra or {}))
     ready = lay_out(kind, prepared.entries, options)
+    refuse_inputs(prepared, [target, *(target.parent / name for name in ready.layout.files)])
     if dry_run:
         return _ledger(prepared, kind, target, ready, {}, {}, ())
     return _run(prepared, kind, target, ready, hash, verify=verify, overwrite=overwrite, threads=threads, report=progress)
@@ -106,35 +107,56 @@ def output_format(prepared: Prepared, name: str | None, output: str | Path | Non
     for kind in formats().values():
         if kind.plan and suffix == kind.extension and kind.framework in (prepared.dialect.framework, "numpy", "onnx"):
             return kind
-    return format_named(prepared.dialect.format)
+    # PyTorch's optimizer state is a nested structure: a training checkpoint of torch.save.
+    return format_named(prepared.dialect.format if prepared.tree is None else "torch")
 
 
 def output_path(prepared: Prepared, kind: Format, output: str | Path | None) -> Path:
     """Where the output goes: as given, into a folder that is given, or beside the source as STEM.DIALECT.EXT.
 
-    Raises: UsageError for a folder that is not there, or the source itself.
+    Raises: UsageError for a folder that is not there.
     """
     source = prepared.source.checkpoint.path
-    stem = source.name.split(".")[0] or source.name
-    name = f"{stem}.{prepared.dialect.name}{kind.extension}"
+    name = f"{stem(source.name, prepared.match.dialect.name)}.{prepared.dialect.name}{kind.extension}"
     target = source.parent / name if output is None else Path(output)
     if output is not None and target.is_dir():
         target = target / name
     if not target.parent.is_dir():
         raise UsageError(f"{target}: there is no folder {target.parent}")
-    inputs = {file.resolve() for file in prepared.source.checkpoint.files} | {source.resolve()}
-    if target.resolve() in inputs:
-        raise UsageError(f"{target}: is the source itself")
     return target
 
 
+_EXTENSIONS = frozenset({".bin", ".pt", ".pth", ".h5", ".weights", ".index", ".json"})
+
+
+def stem(name: str, dialect: str) -> str:
+    """A file's name without the extensions of formats, and without the dialect that an earlier conversion put there.
+
+    >>> stem("bert.v2.modelzoo.ckpt", "modelzoo"), stem("model.ckpt-1000", "google")
+    ('bert.v2', 'model.ckpt-1000')
+    """
+    known = _EXTENSIONS | {kind.extension for kind in formats().values()}
+    rest = name
+    while (suffix := Path(rest).suffix) in known:
+        rest = rest.removesuffix(suffix)
+    return rest.removesuffix(f".{dialect}") or name
+
+
+def refuse_inputs(prepared: Prepared, outputs: Sequence[Path]) -> None:
+    """Raises: UsageError if one of the outputs is one of the files that are read."""
+    checkpoint, optimizer = prepared.source.checkpoint, prepared.request.optimizer
+    inputs = {file.resolve() for file in (checkpoint.path, *checkpoint.files, *([optimizer] if optimizer else []))}
+    for output in outputs:
+        if output.resolve() in inputs:
+            raise UsageError(f"{output}: is the source itself")
+
+
 def _extra(prepared: Prepared, kind: Format, extra: Mapping[str, Any]) -> dict[str, Any]:
-    tree = prepared.carried.tree
-    if tree is None:
+    if prepared.tree is None:
         return dict(extra)
     if kind.name != "torch":
         raise UsageError(f"--with-optimizer: format {kind.name} has no place for PyTorch's optimizer state; --format torch has")
-    return {**extra, "tree": tree}
+    return {**extra, "tree": prepared.tree}
 
 
 class _SourceHashes:
@@ -168,7 +190,7 @@ def _sources(prepared: Prepared, ready: LaidOut, hashes: _SourceHashes) -> dict[
         record, entry = records.get(name), ready.entries[name]
         if record is not None and record.operation != ("copy",):
             for source in record.sources:
-                if source in prepared.source.entries:
+                if source in prepared.source.tensors:
                     hashes.take(source)
         yield from storage_pieces(entry.storage, entry.shape, entry.dtype.itemsize, PIECE)
 
@@ -187,7 +209,7 @@ def _run(
     threads: int,
     report: Callable[[int, int], None] | None,
 ) -> Ledger:
-    hashes = _SourceHashes(prepared.source.entries, algorithm)
+    hashes = _SourceHashes(prepared.source.tensors, algorithm)
     step = _stepper(ready, report, passes=2 if verify else 1)
     ledger_name = target.name + SUFFIX
     with Output(target.parent, ready.layout.files, companions=(ledger_name,), overwrite=overwrite) as output:
@@ -196,7 +218,7 @@ def _run(
         bad = read_back(output, ready.layout, written, threads=threads, progress=step) if verify else []
         if bad:
             raise FormatError(target, bad[0], "what was read back differs from what was written; the disk or memory is faulty")
-        _copies(prepared.records, written, hashes.hashes)
+        _copies(prepared.records, ready, written, hashes.hashes)
         files = _input_files(prepared, algorithm)
         ledger = _ledger(prepared, kind, target, ready, written, hashes.hashes, files)
         ledger = replace(ledger, verified=verify)
@@ -205,11 +227,14 @@ def _run(
     return ledger
 
 
-def _copies(records: Sequence[Record], written: Mapping[str, Written], hashes: dict[str, str]) -> None:
+def _copies(
+    records: Sequence[Record], ready: LaidOut, written: Mapping[str, Written], hashes: dict[str, str]
+) -> None:
     """A tensor that was only copied has the hash that it was written with."""
     for record in records:
-        if record.operation == ("copy",) and record.target in written:
-            hashes.setdefault(record.sources[0], written[record.target].hash)
+        value = _hash_of(record.target, ready, written) if record.operation == ("copy",) else None
+        if value is not None:
+            hashes.setdefault(record.sources[0], value)
 
 
 def _stepper(ready: LaidOut, report: Callable[[int, int], None] | None, passes: int) -> Progress | None:
@@ -231,7 +256,7 @@ def _stepper(ready: LaidOut, report: Callable[[int, int], None] | None, passes: 
 def _input_files(prepared: Prepared, algorithm: str) -> tuple[dict[str, Any], ...]:
     """Name and size of every input file; sha256 of the whole file where sha256 was asked for."""
     lines: list[dict[str, Any]] = []
-    for file in prepared.source.checkpoint.files:
+    for file in prepared.source.files:
         line: dict[str, Any] = {"name": file.name, "bytes": file.stat().st_size}
         if algorithm == "sha256":
             import hashlib
@@ -253,7 +278,7 @@ def _ledger(
 ) -> Ledger:
     checkpoint = prepared.source.checkpoint
     used = dict.fromkeys(name for record in prepared.records for name in record.sources)
-    entries = prepared.source.entries
+    entries = prepared.source.tensors
     read = tuple(
         SourceTensor(name, entries[name].shape, entries[name].dtype.name, hashes.get(name))
         for name in used
@@ -268,7 +293,7 @@ def _ledger(
             str(checkpoint.path),
             checkpoint.format,
             prepared.match.dialect.name,
-            files or tuple({"name": file.name} for file in checkpoint.files),
+            files or tuple({"name": file.name} for file in prepared.source.files),
             content_hash([(t.name, t.shape, t.dtype, t.hash) for t in read]),
         ),
         target=Side(
@@ -316,6 +341,7 @@ def _options(prepared: Prepared) -> dict[str, Any]:
         "layers": list(request.layers) if request.layers is not None else None,
         "dtype": request.dtype,
         "with_optimizer": request.with_optimizer or None,
+        "optimizer": str(request.optimizer) if request.optimizer else None,
         "allow_missing": list(request.allow_missing) or None,
         "allow_unexpected": list(request.allow_unexpected) or None,
         "variables": dict(request.variables) or None,

@@ -77,8 +77,8 @@ class Ledger:
     version: int = field(default=VERSION)
 
     def to_json(self) -> str:
-        """As a JSON document."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+        """As a JSON document, in ASCII: names and paths need not be valid Unicode."""
+        return json.dumps(asdict(self), indent=1) + "\n"
 
     @property
     def parameters(self) -> int:
