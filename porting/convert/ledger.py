@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from porting.errors import FormatError
+
+Line = tuple[str, tuple[int, ...], str, str | None]
+"""Name, shape, dtype and hash of a tensor."""
 
 VERSION = 1
 SUFFIX = ".port.json"
@@ -81,6 +85,16 @@ class Ledger:
         return json.dumps(asdict(self), indent=1) + "\n"
 
     @property
+    def moved_from(self) -> list[Line]:
+        """The tensors that were read."""
+        return [(tensor.name, tensor.shape, tensor.dtype, tensor.hash) for tensor in self.read]
+
+    @property
+    def moved_to(self) -> list[Line]:
+        """The tensors that were written."""
+        return [(record.target, record.shape, record.dtype, record.hash) for record in self.tensors]
+
+    @property
     def parameters(self) -> int:
         """Elements written, optimizer slots not counted."""
         total = 0
@@ -93,7 +107,7 @@ class Ledger:
         return total
 
 
-def content_hash(tensors: Sequence[tuple[str, tuple[int, ...], str, str | None]]) -> str | None:
+def content_hash(tensors: Sequence[Line]) -> str | None:
     """A hash over (name, shape, dtype, hash) of tensors, whatever their order; None if a hash is missing."""
     from porting.checkpoint.stream import digest
 
@@ -101,7 +115,7 @@ def content_hash(tensors: Sequence[tuple[str, tuple[int, ...], str, str | None]]
         return None
     state = digest("sha256")
     for name, shape, dtype, value in sorted(tensors):
-        state.update(f"{name}\0{list(shape)}\0{dtype}\0{value}\n".encode())
+        state.update(f"{name}\0{list(shape)}\0{dtype}\0{value}\n".encode("utf-8", "surrogatepass"))
     return f"sha256:{state.hexdigest()}"
 
 
@@ -117,9 +131,39 @@ def read_ledger(path: Path) -> Ledger:
         got = data.get("version") if isinstance(data, dict) else type(data).__name__
         raise FormatError(path, "version", f"wanted a conversion ledger of version {VERSION}, got {got}")
     try:
-        return _ledger(data)
-    except (KeyError, TypeError, AttributeError) as error:
+        ledger = _ledger(data)
+        typed = _typed(ledger)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FormatError(path, "", f"wanted a conversion ledger, but {error} is wrong or missing") from None
+    if not typed:
+        raise FormatError(path, "", "wanted a conversion ledger, but some of its values are of another type")
+    for place, side, lines in (("source", ledger.source, ledger.moved_from), ("target", ledger.target, ledger.moved_to)):
+        if side.content != content_hash(lines):
+            raise FormatError(path, f"{place}.content", "does not fit the ledger's own tensors: it was edited or damaged")
+    return ledger
+
+
+def _typed(ledger: Ledger) -> bool:
+    """Are the values that others rely on of the types that they are declared with?"""
+    sides = (ledger.source, ledger.target)
+    paths: list[Any] = [side.path for side in sides] + [file.get("name") for side in sides for file in side.files]
+    paths += [ledger.options[key] for key in ("like", "optimizer") if key in ledger.options]
+    lines = [*ledger.moved_from, *ledger.moved_to]
+    return (
+        all(isinstance(path, str) and _possible(path) for path in paths)
+        and all(isinstance(side.format, str) for side in sides)
+        and all(isinstance(name, str) and isinstance(dtype, str) for name, _, dtype, _ in lines)
+        and all(type(size) is int for _, shape, _, _ in lines for size in shape)
+        and all(value is None or isinstance(value, str) for *_, value in lines)
+    )
+
+
+def _possible(path: str) -> bool:
+    """Can it be a path at all?"""
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
 
 
 def _ledger(data: dict[str, Any]) -> Ledger:
