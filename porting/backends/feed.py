@@ -1,0 +1,89 @@
+"""What a port is fed beside the batch, and what a session takes in: no framework needed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from porting.backends.protocol import Array, Batch, Build
+from porting.convert.names import collapse
+from porting.errors import MismatchError, UsageError
+from porting.model.spec import Config, ModelSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MASK = "mask."
+ROWS = "rows."
+
+
+def masks(spec: ModelSpec, config: Config, build: Build, batch: Batch, step: int) -> dict[str, Array]:
+    """The masks of every site for one step, as features; none unless the mode is `shared`."""
+    if build.dropout.mode != "shared":
+        return {}
+    sites = spec.sites(config, build, {name: tensor.shape for name, tensor in batch.items()})
+    return {MASK + name: build.dropout.mask(name, step, site.shape, site.rate) for name, site in sites.items()}
+
+
+def rows(gathered: Mapping[str, str], widths: Mapping[str, tuple[int, ...]], batch: Batch) -> dict[str, Array]:
+    """Zeros to add to what each gather gives, as features: their gradient is that of the gathered rows.
+
+    gathered: parameter to the feature it is gathered by. widths: shapes of the parameters.
+    """
+    return {
+        ROWS + name: np.zeros((*batch[feature].shape, *widths[name][1:]), np.float32)
+        for name, feature in gathered.items()
+        if feature in batch
+    }
+
+
+def accepted(
+    title: str, wanted: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Array]
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Tensors as float32, in the order of the parameters.
+
+    Raises: MismatchError listing all that is missing, unexpected or of another shape, before any is given.
+    """
+    problems = [f"{name}  missing" for name in collapse(name for name in wanted if name not in tensors)]
+    problems += [f"{name}  unexpected" for name in collapse(name for name in tensors if name not in wanted)]
+    problems += [
+        f"{name}: the model wants {shape}, got {np.shape(tensors[name])}"
+        for name, shape in wanted.items()
+        if name in tensors and np.shape(tensors[name]) != shape
+    ]
+    if problems:
+        raise MismatchError(title, problems)
+    return ((name, np.ascontiguousarray(tensors[name], np.float32)) for name in wanted)
+
+
+def known_taps(spec: ModelSpec, taps: Collection[str]) -> frozenset[str]:
+    """The taps asked for. Raises: UsageError for one that the spec does not list."""
+    patterns = [re.compile(re.escape(tap.name).replace(r"\{layer\}", r"\d+")) for tap in spec.taps]
+    for name in sorted(taps):
+        if not any(pattern.fullmatch(name) for pattern in patterns):
+            there = ", ".join(tap.name for tap in spec.taps)
+            raise UsageError(f"{spec.name}: no tap {name}; there are {there}")
+    return frozenset(taps)
+
+
+def given(spec: ModelSpec, taps: Collection[str], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a port returned, without what it could not make (None).
+
+    Raises: UsageError for a tap that it did not give: of a layer that there is not, or of another task.
+    """
+    missing = [name for name in sorted(taps) if values.get(name) is None]
+    if missing:
+        raise UsageError(f"{spec.name}: this model and task have no tap {', '.join(missing)}")
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def loss_of(spec: ModelSpec, build: Build, values: Mapping[str, Any]) -> Any:
+    """The loss. Raises: UsageError if there is none: the batch lacks labels, or the task has no loss."""
+    loss = values.get("loss")
+    if loss is None:
+        wanted = ", ".join(spec.task(build.task).features)
+        raise UsageError(f"{spec.name}: no loss in task {build.task}: a batch to train on has {wanted}")
+    return loss

@@ -1,0 +1,118 @@
+"""Runs a port in PyTorch: eager, or compiled by torch.compile."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from porting.backends import feed
+from porting.backends.protocol import Array, Batch, Build
+from porting.errors import UsageError
+from porting.model.batch import check_batch
+from porting.model.recipe import Recipe
+from porting.model.spec import Config, ModelSpec
+
+Tensors = dict[str, torch.Tensor]
+
+
+def open_session(spec: ModelSpec, config: Config, build: Build, recipe: Recipe | None = None) -> TorchSession:
+    """Build a port and hold it ready.
+
+    Raises: UsageError for a device that is not there or a task or recipe that does not fit the model.
+    """
+    spec.task(build.task)
+    return TorchSession(spec, config, build, recipe, _device(build.device))
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device {name}: PyTorch cannot use it: {str(error).splitlines()[0]}") from error
+    return device
+
+
+class TorchSession:
+    """A port in PyTorch. See porting.backends.protocol.Session."""
+
+    def __init__(
+        self, spec: ModelSpec, config: Config, build: Build, recipe: Recipe | None, device: torch.device
+    ) -> None:
+        self._spec, self._config, self._build, self._device = spec, config, build, device
+        torch.manual_seed(build.dropout.seed)
+        self._model: torch.nn.Module = spec.port("pytorch").build(config, build).to(device)
+        self._named = dict(self._model.named_parameters())
+        self._trained = {name: tensor for name, tensor in self._named.items() if tensor.requires_grad}
+        self._call: Any = torch.compile(self._model) if build.mode == "graph" else self._model
+        self._calls = 0
+
+    @property
+    def parameters(self) -> dict[str, tuple[int, ...]]:
+        """Shapes by name."""
+        return {name: tuple(tensor.shape) for name, tensor in self._named.items()}
+
+    @property
+    def trainable(self) -> tuple[str, ...]:
+        """Names of those that are trained."""
+        return tuple(self._trained)
+
+    @torch.no_grad()
+    def load(self, tensors: Mapping[str, Array]) -> None:
+        """Set every parameter. Raises: MismatchError."""
+        for name, tensor in feed.accepted(f"{self._spec.name} in PyTorch", self.parameters, tensors):
+            self._named[name].copy_(torch.tensor(tensor))
+
+    def weights(self) -> dict[str, Array]:
+        """The parameters as they are now, float32."""
+        return {name: _numpy(tensor) for name, tensor in self._named.items()}
+
+    def forward(self, batch: Batch, taps: Collection[str] = ()) -> dict[str, Array]:
+        """The task's outputs, the loss where there are labels, and the taps asked for. Raises: UsageError."""
+        asked = feed.known_taps(self._spec, taps)
+        check_batch(self._spec, self._config, self._build.task, batch)
+        self._model.eval()
+        with torch.no_grad():
+            values = self._call(self._tensors(batch), asked)
+        return {name: _numpy(value) for name, value in feed.given(self._spec, asked, values).items()}
+
+    def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
+        """The loss and its gradient for every trainable parameter; zero where the loss does not depend on it."""
+        loss, found, _ = self._backward(batch, 1.0, {})
+        grads = {
+            name: np.zeros(tuple(self._trained[name].shape), np.float32) if grad is None else _numpy(grad)
+            for name, grad in zip(self._trained, found, strict=True)
+        }
+        return loss, grads
+
+    def _backward(
+        self, batch: Batch, scale: float, extra: Mapping[str, Array]
+    ) -> tuple[float, Sequence[torch.Tensor | None], Sequence[torch.Tensor | None]]:
+        """The loss, and gradients of the loss times `scale`: of the trained parameters, and of the extra features."""
+        check_batch(self._spec, self._config, self._build.task, batch)
+        masks = feed.masks(self._spec, self._config, self._build, batch, self._calls)
+        probes = {name: tensor.requires_grad_() for name, tensor in self._tensors(extra).items()}
+        self._model.train()
+        values = self._call({**self._tensors(batch), **self._tensors(masks), **probes})
+        loss: torch.Tensor = feed.loss_of(self._spec, self._build, values)
+        wrt = [*self._trained.values(), *probes.values()]
+        grads = torch.autograd.grad(loss if scale == 1 else loss * scale, wrt, allow_unused=True)
+        return loss.item(), grads[: len(self._trained)], grads[len(self._trained) :]
+
+    def _tensors(self, batch: Batch) -> Tensors:
+        """Features as tensors; whole numbers as int64, which PyTorch indexes with."""
+        return {name: _tensor(value).to(self._device) for name, value in batch.items()}
+
+
+def _tensor(value: Array) -> torch.Tensor:
+    kind = np.int64 if np.asarray(value).dtype.kind in "iub" else np.float32
+    return torch.from_numpy(np.ascontiguousarray(value, kind))
+
+
+def _numpy(tensor: torch.Tensor) -> Array:
+    """A copy on the host; half precision as float32, which holds it exactly."""
+    plain = tensor.detach()
+    return (plain.float() if plain.is_floating_point() else plain).cpu().numpy().copy()
