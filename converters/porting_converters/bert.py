@@ -234,6 +234,9 @@ SQUAD: tuple[Row, ...] = (
     ),
 )
 
+# BertEmbeddings.__init__
+MODULES = ("word_embeddings", "position_embeddings", "token_type_embeddings")
+
 LABELS = {
     "layer": ("num_hidden_layers",),
     "hidden": ("hidden_size",),
@@ -248,7 +251,7 @@ FAMILY = Family(
     name="bert",
     dialects=(
         Dialect("google", "tensorflow", (scope("bert/", pooler="bert/"),), "/", "tf-bundle", slots.TENSORFLOW),
-        Dialect("hf", "pytorch", (scope("bert.", pooler="bert."), scope()), slots=slots.PYTORCH),
+        Dialect("hf", "pytorch", (scope("bert.", pooler="bert."), scope()), slots=slots.PYTORCH, modules=MODULES),
         Dialect(
             "modelzoo",
             "mindspore",

@@ -150,10 +150,15 @@ _FAIRSEQ_SCOPES = (
     scope("decoder.sentence_encoder.", head="decoder.", variables={"head": "sentence_classification_head"}),
 )
 
+# RobertaEmbeddings.__init__
+MODULES = ("word_embeddings", "token_type_embeddings", "LayerNorm", "position_embeddings")
+
 FAMILY = Family(
     name="roberta",
     dialects=(
-        Dialect("hf", "pytorch", (scope("roberta.", pooler="roberta."), scope()), slots=slots.PYTORCH),
+        Dialect(
+            "hf", "pytorch", (scope("roberta.", pooler="roberta."), scope()), slots=slots.PYTORCH, modules=MODULES
+        ),
         Dialect("fairseq", "pytorch", _FAIRSEQ_SCOPES, format="torch", slots=slots.PYTORCH, stores_ties=True),
         Dialect(
             "fairseq_fused", "pytorch", _FAIRSEQ_SCOPES[::-1], format="torch", slots=slots.PYTORCH, stores_ties=True

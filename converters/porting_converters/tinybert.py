@@ -64,6 +64,7 @@ FAMILY = Family(
                 scope(),
             ),
             slots=(*slots.PYTORCH, slots.BERT_ADAM),
+            modules=bert.MODULES,
         ),
         Dialect(
             "kit_tf",

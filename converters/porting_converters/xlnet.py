@@ -277,6 +277,12 @@ SPAN: tuple[Row, ...] = (
 
 _TASKS = {"task": "task", "score": "task"}
 
+# XLNetRelativeAttention.__init__ and XLNetFeedForward.__init__
+MODULES = (
+    *("q", "k", "v", "o", "r", "r_r_bias", "r_s_bias", "r_w_bias", "seg_embed"),
+    *("layer_norm", "layer_1", "layer_2"),
+)
+
 FAMILY = Family(
     name="xlnet",
     dialects=(
@@ -288,7 +294,7 @@ FAMILY = Family(
             "tf-bundle",
             slots.TENSORFLOW,
         ),
-        Dialect("hf", "pytorch", (scope("transformer."), scope()), slots=slots.PYTORCH),
+        Dialect("hf", "pytorch", (scope("transformer."), scope()), slots=slots.PYTORCH, modules=MODULES),
         Dialect(
             "kit_ms",
             "mindspore",

@@ -66,9 +66,9 @@ class Match:
 
     @property
     def claimed(self) -> int:
-        """How many parameters rows account for."""
-        return sum(len(found.names) for model in self.models for found in model.found.values())
-
+        """How many names rows account for, those of slots with their parameters'."""
+        found = [name for model in self.models for found in model.found.values() for name in found.names.values()]
+        return len(found) + sum(len(self.slots.roles.get(name, ())) for name in found)
 
     @property
     def wrapped(self) -> int:

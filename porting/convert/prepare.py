@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from porting.checkpoint.entry import TensorEntry
 from porting.checkpoint.equal import equal_bits
@@ -15,13 +16,15 @@ from porting.convert.ledger import Record
 from porting.convert.match import Match, find
 from porting.convert.names import allowed, collapse, ranges
 from porting.convert.naming import Held, Reference, Wishes, against_reference, against_sizes, reference, target_of
-from porting.convert.optimizer import Carried, carry_optimizer, leave_optimizer
+from porting.convert.optimizer import carry_optimizer, leave_optimizer
 from porting.convert.parameters import float_dtype, parameters
 from porting.convert.plan import Dropped, Plan, plan_model, tie_pairs
 from porting.convert.registry import families, target_dialect
 from porting.convert.sizes import Bound, bind
 from porting.convert.source import Source, open_source
 from porting.convert.table import Dialect
+from porting.convert.torch_optimizer import nested
+from porting.convert.torch_state import other_keys, state_dict_of
 from porting.convert.zeros import is_zero
 from porting.errors import MismatchError
 
@@ -54,7 +57,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A conversion ready to run: the target's entries in order, and a record of how each comes about."""
+    """A conversion ready to run: the target's entries in order, and a record of how each comes about.
+
+    tree: what a PyTorch training checkpoint is made of (`torch_tree`); None for a plain checkpoint.
+    """
 
     request: Request
     source: Source
@@ -68,7 +74,7 @@ class Prepared:
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     absent: tuple[str, ...]
-    carried: Carried
+    tree: Any
     notes: tuple[str, ...]
 
 
@@ -93,7 +99,7 @@ def prepare(request: Request) -> Prepared:
         bind(model, entries, config.values, config_name=config.name, allow_missing=request.allow_missing)
         for model in match.models
     )
-    like = reference(read(request.like), match, dialect) if request.like else None
+    like = reference(state_dict_of(read(request.like)), match, dialect) if request.like else None
     unplannable = [problem for bound in bounds for problem in bound.problems] + _layers(request, bounds)
     unexpected, refused = _unknown(match, request.allow_unexpected)
     problems = [*unplannable, *_refusals(source, match, refused), *_required(request, match)]
@@ -193,8 +199,10 @@ def _assemble(
     dropped += _left_over(request, plans, dropped)
     plans = [_without(plan, held.left_out) for plan in plans]
     entries, records = parameters(source, plans, like, float_dtype(request.dtype))
-    carry = carry_optimizer if request.with_optimizer else leave_optimizer
-    carried = carry(source, match, plans, dialect)
+    dropped += [Dropped(key, "state of a training loop, no weight") for key in other_keys(source.checkpoint)]
+    wanted = request.with_optimizer or request.optimizer is not None
+    carried = carry_optimizer(source, match, plans, dialect, like) if wanted else leave_optimizer(source, match)
+    entries, records, tree = nested(entries, records, carried)
     return Prepared(
         request=request,
         source=source,
@@ -208,7 +216,7 @@ def _assemble(
         missing=(*(name for bound in bounds for name in bound.allowed), *held.lacking),
         unexpected=(*unexpected, *sorted(held.left_out)),
         absent=absent,
-        carried=carried,
+        tree=tree,
         notes=(*source.checkpoint.notes, *carried.notes),
     )
 

@@ -60,7 +60,7 @@ def strip_slots(names: Sequence[str], forms: Sequence[SlotForm]) -> tuple[tuple[
             best = (form, roles, orphans)
     form_found, roles, orphans = best
     every = (form_found,) if form_found else tuple(forms)
-    scalars = {role: name for form in every for role, name in form.scalars.items() if name in present}
+    scalars = {role: scalar.name for form in every for role, scalar in form.scalars.items() if scalar.name in present}
     taken = {slot for slots in roles.values() for slot in slots.values()} | set(scalars.values()) | set(orphans)
     plain = tuple(name for name in names if name not in taken)
     return plain, SlotNames(form_found, roles, scalars, tuple(orphans))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 from porting.checkpoint.entry import Checkpoint, TensorEntry
 from porting.checkpoint.registry import read
+from porting.convert.torch_state import TorchState, optimizer_states, separate_state, without_states
 
 
 class Wanted(Protocol):
@@ -30,14 +32,32 @@ class Wanted(Protocol):
 class Source:
     """An opened source.
 
-    entries: parameters, and slots that are named after them. optimizer: a file of PyTorch's optimizer
-    beside the model, if one was given. constants: entries of a graph that are no weights.
+    entries: parameters, and slots that are named after them. states: PyTorch optimizers' in the checkpoint, whose
+    tensors are not among the entries. optimizer: one from a file of its own, if that was given. constants: entries of
+    a graph that are no weights.
     """
 
     checkpoint: Checkpoint
     entries: Mapping[str, TensorEntry]
-    optimizer: Checkpoint | None
+    states: tuple[TorchState, ...] = ()
+    optimizer: TorchState | None = None
     constants: tuple[str, ...] = ()
+
+    @cached_property
+    def tensors(self) -> Mapping[str, TensorEntry]:
+        """Everything that a conversion may read."""
+        every = (*self.states, self.optimizer) if self.optimizer else self.states
+        return {**self.entries, **{name: entry for state in every for name, entry in state.entries.items()}}
+
+    @property
+    def state_tensors(self) -> list[str]:
+        """Names of the tensors of PyTorch optimizers."""
+        return [name for name in self.tensors if name not in self.entries]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that are read."""
+        return (*self.checkpoint.files, self.optimizer.file) if self.optimizer else self.checkpoint.files
 
 
 def open_source(request: Wanted) -> Source:
@@ -47,10 +67,12 @@ def open_source(request: Wanted) -> Source:
     """
     checkpoint = read(request.source, format=request.source_format, framework=request.source_framework)
     checkpoint = named(checkpoint, request.like)
-    optimizer = read(request.optimizer) if request.optimizer else None
+    states = optimizer_states(checkpoint)
+    optimizer = separate_state(read(request.optimizer)) if request.optimizer else None
     constants = tuple(name for name in checkpoint.metadata.get("constants", ()) if name in checkpoint.entries)
-    entries = {name: entry for name, entry in checkpoint.entries.items() if name not in set(constants)}
-    return Source(checkpoint, entries, optimizer, constants)
+    plain = without_states(checkpoint, states).entries
+    entries = {name: entry for name, entry in plain.items() if name not in set(constants)}
+    return Source(checkpoint, entries, states, optimizer, constants)
 
 
 def named(checkpoint: Checkpoint, like: Path | None = None) -> Checkpoint:
@@ -62,7 +84,7 @@ def named(checkpoint: Checkpoint, like: Path | None = None) -> Checkpoint:
     if isinstance(full_names, Mapping) and full_names:
         return replace(checkpoint, entries=_by_full_name(checkpoint.entries, full_names))
     if checkpoint.metadata.get("anonymous") and like is not None:
-        from porting.checkpoint.onnx_names import name_by_value
+        from porting.checkpoint.onnx.names import name_by_value
 
         checkpoint = name_by_value(checkpoint, read(like))
     return checkpoint

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 from porting.convert.notation import Cell, Template
 from porting.convert.overlap import templates_overlap
@@ -130,19 +130,38 @@ def scope(base: str = "", *, name: str = "", variables: Mapping[str, str] | None
 
 
 @dataclass(frozen=True, slots=True)
+class Scalar:
+    """A number that an optimizer keeps once, and how it is stored.
+
+    ahead: of a power of beta, how many factors it has more than steps were taken.
+    """
+
+    name: str
+    dtype: str = "float32"
+    shape: tuple[int, ...] = ()
+    ahead: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class SlotForm:
     """How one optimizer's state is named in a dialect.
 
     optimizer: its name in the field (`AdamWeightDecay`, `Adam`, `AdamW`).
-    roles: role (`m`, `v`) to a pattern of the slot's name with `{name}` for the parameter's.
-    scalars: role (`step`, `beta1_power`, `beta2_power`) to a full name.
+    roles: role (`m`, `v`, `vmax`) to a pattern of the slot's name with `{name}` for the parameter's; in PyTorch, to the
+        key within a parameter's state.
+    scalars: role (`step`, `learning_rate`, `beta1_power`, `beta2_power`) to what holds it.
     bias_correction: whether the optimizer corrects the moments by 1 - beta^t; None if it may be either.
+    epsilon_hat: whether epsilon is added to the root of the uncorrected second moment, the correction being in the
+        rate (Kingma and Ba, end of section 2), rather than to the corrected one.
+    defaults: hyper-parameters that the optimizer has unless it is told otherwise, by torch's names; no form stores them.
     """
 
     optimizer: str
     roles: Mapping[str, str]
-    scalars: Mapping[str, str] = field(default_factory=dict)
+    scalars: Mapping[str, Scalar] = field(default_factory=dict)
     bias_correction: bool | None = None
+    epsilon_hat: bool = False
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +172,8 @@ class Dialect:
     separator: between the parts of a name.
     format: name of the format that is written by default.
     stores_ties: its files hold tied tensors twice, and its loader wants both.
+    modules: parts of names in the order in which the code registers them, where it is not that of the rows. PyTorch
+        optimizers count parameters in that order.
     """
 
     name: str
@@ -162,6 +183,7 @@ class Dialect:
     format: str = "safetensors"
     slots: tuple[SlotForm, ...] = ()
     stores_ties: bool = False
+    modules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

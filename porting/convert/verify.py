@@ -14,6 +14,7 @@ from porting.checkpoint.stream import digest
 from porting.convert.ledger import Ledger, read_ledger
 from porting.convert.names import collapse
 from porting.convert.source import named
+from porting.convert.torch_state import separate_state
 from porting.errors import FormatError
 
 Expected = tuple[str, tuple[int, ...], str, str | None]
@@ -50,10 +51,12 @@ def verify(ledger: str | Path, *, source: str | Path | None = None, target: str 
     origin = Path(source) if source else _source(path, book)
     wrote = read(there, format=book.target.format)
     like = book.options.get("like")
-    took = named(read(origin, format=book.source.format), Path(like) if like else None)
+    took = named(read(origin, format=book.source.format), Path(like) if like else None).entries
+    if optimizer := book.options.get("optimizer"):
+        took = {**took, **separate_state(read(_beside(path, Path(optimizer)))).entries}
     moved = [(r.target, r.shape, r.dtype, r.hash) for r in book.tensors]
     took_from = [(t.name, t.shape, t.dtype, t.hash) for t in book.read]
-    problems = [*_compare("target", wrote.entries, moved), *_compare("source", took.entries, took_from)]
+    problems = [*_compare("target", wrote.entries, moved), *_compare("source", took, took_from)]
     extra = [name for name in wrote if name not in {line[0] for line in moved}]
     problems += [f"target: {name}  unexpected" for name in collapse(extra)]
     problems += [f"target: {line}" for line in _checksums(wrote)]
@@ -74,6 +77,11 @@ def _source(path: Path, book: Ledger) -> Path:
     beside = path.parent / stated.name
     gone = not (stated.exists() or any(stated.parent.glob(f"{stated.name}.*")))
     return beside if gone and (beside.exists() or any(path.parent.glob(f"{stated.name}.index"))) else stated
+
+
+def _beside(path: Path, file: Path) -> Path:
+    """A file where the ledger says it is, or beside the ledger."""
+    return file if file.exists() else path.parent / file.name
 
 
 def _compare(side: str, entries: Mapping[str, TensorEntry], expected: Iterable[Expected]) -> list[str]:
