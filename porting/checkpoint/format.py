@@ -1,5 +1,9 @@
 """What a format is: how it is recognised, read, and laid out for writing.
 
+A format's package has a front, its `__init__`: the `Format` with functions that are imported when they
+are first called, behind a look at the path that costs next to nothing. So finding one format does
+not import the ten others.
+
 Writing is split in two. A format's `plan` is a pure function from names, shapes and dtypes to a
 `Layout`: which files there will be and at which offset each tensor lies. The engine then streams
 bytes into those places from several threads, and asks the layout for what could only be known at
@@ -10,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -132,3 +137,34 @@ class Format:
     writes: frozenset[str] = frozenset()
     adapt: Callable[[Mapping[str, TensorEntry], WriteOptions], Mapping[str, TensorEntry]] | None = None
     verify: Callable[[Checkpoint], Iterable[str]] | None = None
+
+
+def deferred(target: str) -> Callable[..., Any]:
+    """A function that imports the one it stands for (`package.module:name`) when it is first called."""
+    module, _, name = target.partition(":")
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return getattr(import_module(module), name)(*args, **kwargs)
+
+    return call
+
+
+def head(path: Path, length: int = 16) -> bytes:
+    """The first bytes of a regular file; none of anything else, nor of what cannot be read."""
+    try:
+        if not path.is_file():
+            return b""
+        with path.open("rb") as file:
+            return file.read(length)
+    except OSError:
+        return b""
+
+
+def gated(target: str, opens: Callable[[Path], bool]) -> Callable[[Path], Path | None]:
+    """A `locate` that asks `target` only where `opens` says that it may be the format."""
+    ask = deferred(target)
+
+    def locate(path: Path) -> Path | None:
+        return ask(path) if opens(path) else None
+
+    return locate

@@ -76,7 +76,7 @@ class MappedFile:
     @property
     def view(self) -> memoryview:
         """The whole file as read-only bytes, nothing of it loaded yet."""
-        return memoryview(self._buffer)
+        return self._buffer.data
 
     def bytes(self, offset: int, length: int, place: str) -> memoryview:
         """`length` bytes from `offset`.

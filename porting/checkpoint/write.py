@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,7 +46,7 @@ def as_entry(name: str, value: TensorEntry | Array) -> TensorEntry:
     return TensorEntry(name, array.shape, from_numpy(array.dtype), InMemory(native), "memory")
 
 
-def spec_of(entry: TensorEntry, present: Iterable[str] = ()) -> TensorSpec:
+def spec_of(entry: TensorEntry, present: Container[str] = ()) -> TensorSpec:
     """What a format has to know to lay the entry out; string values are read here, they are small."""
     strings = None
     if entry.dtype.kind == "string":

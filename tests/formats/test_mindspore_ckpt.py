@@ -14,8 +14,9 @@ import pytest
 
 from porting.checkpoint.entry import TensorEntry
 from porting.checkpoint.format import TensorSpec, WriteOptions
-from porting.checkpoint.mindspore_ckpt import FORMAT, layout
-from porting.checkpoint.mindspore_records import record_head
+from porting.checkpoint.mindspore import FORMAT
+from porting.checkpoint.mindspore.ckpt import layout
+from porting.checkpoint.mindspore.records import record_head
 from porting.checkpoint.output import Output
 from porting.checkpoint.pieces import storage_pieces
 from porting.checkpoint.registry import read

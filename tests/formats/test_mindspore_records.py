@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from porting.checkpoint.mindspore_ckpt import FORMAT
-from porting.checkpoint.mindspore_records import begins_with_record, record_head
+from porting.checkpoint.mindspore import FORMAT
+from porting.checkpoint.mindspore.records import begins_with_record, record_head
 from porting.checkpoint.registry import locate, read
 from porting.checkpoint.write import write
 from porting.errors import FormatError, UsageError

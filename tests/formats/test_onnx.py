@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from porting.checkpoint import onnx_write
+from porting.checkpoint.onnx import write as onnx_write
 from porting.checkpoint.dtypes import DTYPES, from_numpy
-from porting.checkpoint.onnx_model import FORMAT
-from porting.checkpoint.onnx_storage import CHUNK
-from porting.checkpoint.onnx_tensor import TYPES
+from porting.checkpoint.onnx import FORMAT
+from porting.checkpoint.onnx.storage import CHUNK
+from porting.checkpoint.onnx.tensor import TYPES
 from porting.checkpoint.registry import locate, read
 from porting.checkpoint.wire import encode_varint, integer, message
 from porting.checkpoint.write import write

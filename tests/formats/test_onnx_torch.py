@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from porting.checkpoint.onnx_names import name_by_value
-from porting.checkpoint.onnx_scopes import module_path
+from porting.checkpoint.onnx.names import name_by_value
+from porting.checkpoint.onnx.scopes import module_path
 from porting.checkpoint.registry import read
 from porting.checkpoint.write import as_entry, write
 from porting.errors import MismatchError

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from porting.checkpoint.leveldb_build import build
+from porting.checkpoint.tensorflow.leveldb_build import build
 from porting.checkpoint.registry import locate, read
-from porting.checkpoint.tf_bundle import FORMAT, verify
-from porting.checkpoint.tf_proto import Entry, encode_entry, encode_header
-from porting.checkpoint.tf_slices import slice_key
-from porting.checkpoint.tf_strings import encode_strings
+from porting.checkpoint.tensorflow import BUNDLE as FORMAT
+from porting.checkpoint.tensorflow.bundle import verify
+from porting.checkpoint.tensorflow.proto import Entry, encode_entry, encode_header
+from porting.checkpoint.tensorflow.slices import slice_key
+from porting.checkpoint.tensorflow.strings import encode_strings
 from porting.checkpoint.wire import integer, message
 from porting.checkpoint.write import write
 from porting.errors import FormatError, PortError

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pytest
 
-from porting.checkpoint.leveldb import Table
-from porting.checkpoint.leveldb_build import build
+from porting.checkpoint.tensorflow.leveldb import Table
+from porting.checkpoint.tensorflow.leveldb_build import build
 from porting.checkpoint.registry import locate, read
 from porting.checkpoint.storage import MappedFile
-from porting.checkpoint.tf_proto import encode_shape
-from porting.checkpoint.tf_slices import slice_key
-from porting.checkpoint.tf_v1 import FORMAT, verify
-from porting.checkpoint.tf_v1_record import Record
+from porting.checkpoint.tensorflow.proto import encode_shape
+from porting.checkpoint.tensorflow.slices import slice_key
+from porting.checkpoint.tensorflow import V1 as FORMAT
+from porting.checkpoint.tensorflow.v1 import verify
+from porting.checkpoint.tensorflow.v1_record import Record
 from porting.checkpoint.wire import encode_varint, integer, message
 from porting.errors import FormatError, PortError
 from porting.testing.formats import FormatConformance, mutate, random_bits, same_bits
@@ -100,7 +101,7 @@ def test_floats_are_views_and_integers_are_kept_until_release(tmp_path: Path) ->
 
 
 def test_numbers_across_pieces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("porting.checkpoint.tf_v1_record._PIECE", 16)
+    monkeypatch.setattr("porting.checkpoint.tensorflow.v1_record._PIECE", 16)
     values = random_bits("int64", (50,))
     assert same_bits(read(save(tmp_path / "m", {"w": values}))["w"].read(), values)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from porting.checkpoint import torch_zip
+from porting.checkpoint.torch import FORMAT
 from porting.checkpoint.registry import read
-from porting.checkpoint.torch_tree import decode
+from porting.checkpoint.torch.tree import decode
 from porting.checkpoint.write import write
 from porting.errors import FormatError, UsageError
 from porting.testing.formats import Arrays, FormatConformance, random_bits, same_bits
@@ -18,7 +18,7 @@ from porting.testing.formats import Arrays, FormatConformance, random_bits, same
 pytest.importorskip("torch")
 import torch
 
-DTYPES = sorted(torch_zip.FORMAT.writes)
+DTYPES = sorted(FORMAT.writes)
 
 
 def old(value, path: Path) -> Path:

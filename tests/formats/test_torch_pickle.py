@@ -12,9 +12,9 @@ import zipfile
 import pytest
 
 from porting.checkpoint.registry import read
-from porting.checkpoint.torch_pickle import load
-from porting.checkpoint.torch_tree import flatten
-from porting.checkpoint.torch_values import PickleError
+from porting.checkpoint.torch.pickle import load
+from porting.checkpoint.torch.tree import flatten
+from porting.checkpoint.torch.values import PickleError
 from porting.errors import FormatError
 
 PROTO = b"\x80\x02"

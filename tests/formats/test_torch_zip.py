@@ -13,8 +13,8 @@ import pytest
 from porting.checkpoint.dtypes import DTYPES
 from porting.checkpoint.format import TensorSpec, WriteOptions
 from porting.checkpoint.registry import locate, read
-from porting.checkpoint.torch_tree import TensorRef, decode, encode
-from porting.checkpoint.torch_zip import FORMAT
+from porting.checkpoint.torch.tree import TensorRef, decode, encode
+from porting.checkpoint.torch import FORMAT
 from porting.checkpoint.write import write
 from porting.errors import FormatError, UsageError
 from porting.testing.formats import FormatConformance, random_bits, same_bits

@@ -11,7 +11,7 @@ import pytest
 
 from porting.checkpoint.registry import read
 from porting.checkpoint.write import write
-from porting.checkpoint.zip_archive import open_archive
+from porting.checkpoint.zips.archive import open_archive
 from porting.errors import FormatError
 
 

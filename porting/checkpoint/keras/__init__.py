@@ -1,0 +1,22 @@
+"""Keras: HDF5 weights and models, and .keras archives; read only."""
+
+from __future__ import annotations
+
+from porting.checkpoint.format import Format, deferred, gated, head
+
+_HERE = "porting.checkpoint.keras"
+
+H5 = Format(
+    "keras-h5",
+    "tensorflow",
+    ".h5",
+    gated(f"{_HERE}.h5:locate", lambda path: head(path, 8) == b"\x89HDF\r\n\x1a\n"),
+    deferred(f"{_HERE}.h5:read"),
+)
+ZIP = Format(
+    "keras-zip",
+    "tensorflow",
+    ".keras",
+    gated(f"{_HERE}.zip_file:locate", lambda path: head(path, 2) == b"PK"),
+    deferred(f"{_HERE}.zip_file:read"),
+)

@@ -1,0 +1,19 @@
+"""numpy's .npz."""
+
+from __future__ import annotations
+
+from porting.checkpoint.dtypes import DTYPES
+from porting.checkpoint.format import Format, deferred, gated, head
+
+_HERE = "porting.checkpoint.npz.files"
+
+FORMAT = Format(
+    "npz",
+    "numpy",
+    ".npz",
+    gated(f"{_HERE}:locate", lambda path: head(path, 2) == b"PK"),
+    deferred(f"{_HERE}:read"),
+    deferred(f"{_HERE}:plan"),
+    frozenset(DTYPES) - {"string"},
+    verify=deferred(f"{_HERE}:verify"),
+)

@@ -1,0 +1,35 @@
+"""PyTorch: zip files since 1.6, read and written, and the older form, read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from porting.checkpoint.format import Format, deferred, gated, head
+
+_HERE = "porting.checkpoint.torch"
+_DTYPES = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 bfloat16 complex64 complex128"
+_FLOAT8 = "float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu"
+
+
+def _may_be(path: Path) -> bool:
+    """A folder, a zip file, a pickle, or an index in JSON."""
+    return path.is_dir() or head(path, 64).lstrip()[:1] in (b"P", b"\x80", b"{")
+
+
+FORMAT = Format(
+    "torch",
+    "pytorch",
+    ".bin",
+    gated(f"{_HERE}.zip_file:locate", _may_be),
+    deferred(f"{_HERE}.zip_file:read"),
+    deferred(f"{_HERE}.write:plan"),
+    frozenset(f"{_DTYPES} {_FLOAT8}".split()),
+    verify=deferred(f"{_HERE}.zip_file:verify"),
+)
+LEGACY = Format(
+    "torch-legacy",
+    "pytorch",
+    ".bin",
+    gated(f"{_HERE}.legacy:locate", _may_be),
+    deferred(f"{_HERE}.legacy:read"),
+)

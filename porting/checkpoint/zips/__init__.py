@@ -1,0 +1,1 @@
+"""Zip files, as PyTorch and numpy use them: read strictly, laid out for streaming."""
