@@ -1,12 +1,14 @@
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from porting.checkpoint.dtypes import DTYPES
+from porting.checkpoint.entry import TensorEntry
 from porting.convert.match import Match, find
 from porting.convert.registry import families
 from porting.convert.sizes import bind
+from porting.convert.zeros import Zeros
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 Shapes = Mapping[str, tuple[int, ...]]
@@ -17,11 +19,9 @@ def golden():
     return GOLDEN
 
 
-@dataclass(frozen=True)
-class Shaped:
-    """As much of a tensor as matching and binding look at."""
-
-    shape: tuple[int, ...]
+def _zeros(name: str, shape: tuple[int, ...]) -> TensorEntry:
+    dtype = DTYPES["int64" if name.endswith("position_ids") else "float32"]
+    return TensorEntry(name, shape, dtype, Zeros(shape, dtype))
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def understood() -> Callable[..., Match]:
     def understand(shapes: Shapes, **narrow: str) -> Match:
         match = find(tuple(shapes), families(), sizes=shapes, **narrow)
         assert match.unknown == ()
-        entries = {name: Shaped(shape) for name, shape in shapes.items()}
+        entries = {name: _zeros(name, shape) for name, shape in shapes.items()}
         for model in match.models:
             assert bind(model, entries).problems == ()
         named = [name for model in match.models for found in model.found.values() for name in found.names.values()]

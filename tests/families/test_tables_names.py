@@ -204,8 +204,11 @@ def test_mindnlp_is_told_from_transformers_by_its_embedding_tables(understood, s
         return name.replace("embeddings.weight", "embeddings.embedding_table")
 
     names = {renamed(name): shape for name, shape in state("BertForPreTraining", **BERT).items()}
-    match = understood(names)
-    assert (match.family.name, match.dialect.name) == ("bert", "mindnlp")
+    slots = {f"{slot}.{name}": shape for name, shape in names.items() for slot in ("adam_m", "adam_v")}
+    for present in (names, names | slots | {"global_step": (1,)}):
+        match = understood(present)
+        assert (match.family.name, match.dialect.name) == ("bert", "mindnlp")
+        assert len(match.models) == 1
 
 
 # roberta.base as fairseq released it, and as its code has saved since.
