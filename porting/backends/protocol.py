@@ -29,10 +29,17 @@ rows of a gathered table, `Clip.rows == "apart"`
     the rows. Without the key it adds nothing. In MindSpore `model.features` has these names after the
     task's own and before the masks if `build.extra.get("rows")`, which the session sets.
 
+types
+    float32 features are float32; whole numbers are int64 in PyTorch, which indexes with them, int32 elsewhere.
+
 what a batch may hold
     `porting.model.batch.check_batch` refuses features that are missing, of another shape or dtype, ids out of
     the vocabulary and sequences longer than the positions, before a port sees them: by `Feature.axes`, `Feature.below`
     and `ModelSpec.bounds`.
+
+parameters that the loss does not reach (a pooler under token classification)
+    PyTorch and TensorFlow give None for their gradients; MindSpore gives zeros, so there a port has the attribute
+    `unused`: their names in this task, where there are any. Recipes say whether they decay.
 
 MindSpore's positions
     Features of the task that a batch lacks are fed as None; an output that cannot be made then (the loss without
@@ -94,7 +101,10 @@ class Session(Protocol):
 
     @property
     def parameters(self) -> Mapping[str, tuple[int, ...]]:
-        """Shapes by name, in the dialect that the spec names for this framework: all that `load` wants, tied ones once."""
+        """Shapes by name, in the dialect that the spec names for this framework: all that `load` wants.
+
+        Tied ones stand there once.
+        """
         ...
 
     @property

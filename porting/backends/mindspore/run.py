@@ -1,0 +1,173 @@
+"""Runs a port in MindSpore: PyNative, or compiled to a graph by mindspore.jit.
+
+MindSpore's mode is one for the process, so a session leaves it at PyNative and compiles what it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import ops
+
+from porting.backends import feed
+from porting.backends.protocol import Array, Batch, Build
+from porting.errors import UsageError
+from porting.model.batch import check_batch
+from porting.model.recipe import Recipe
+from porting.model.spec import Config, ModelSpec
+
+
+def open_session(spec: ModelSpec, config: Config, build: Build, recipe: Recipe | None = None) -> MindSporeSession:
+    """Build a port and hold it ready.
+
+    Raises: UsageError for a device that is not there or a task or recipe that does not fit the model.
+    """
+    spec.task(build.task)
+    _use(build.device)
+    return MindSporeSession(spec, config, build, recipe)
+
+
+def _use(device: str) -> None:
+    """Make a device the process's own. Raises: UsageError."""
+    kind, _, index = device.partition(":")
+    target = {"npu": "Ascend"}.get(kind, kind.upper() if kind in {"cpu", "gpu"} else kind)
+    try:
+        if ms.get_context("device_target") != target or index:
+            ms.set_device(target, int(index or 0))
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(f"device {device}: MindSpore cannot use it: {str(error).splitlines()[0]}") from error
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+
+
+class MindSporeSession:
+    """A port in MindSpore. See porting.backends.protocol.Session."""
+
+    def __init__(self, spec: ModelSpec, config: Config, build: Build, recipe: Recipe | None) -> None:
+        self._spec, self._config, self._build = spec, config, build
+        ms.set_seed(build.dropout.seed)
+        self._graph = build.mode == "graph"
+        self._model: Any = spec.port("mindspore").build(config, build)
+        self._named = {parameter.name: parameter for parameter in self._model.get_parameters()}
+        self._trained = {name: parameter for name, parameter in self._named.items() if parameter.requires_grad}
+        self._cells: dict[frozenset[str], tuple[Any, Any]] = {}
+        self._differentiate = self._compiled(self._slopes())
+        self._calls = 0
+
+    @property
+    def parameters(self) -> dict[str, tuple[int, ...]]:
+        """Shapes by name."""
+        return {name: tuple(parameter.shape) for name, parameter in self._named.items()}
+
+    @property
+    def trainable(self) -> tuple[str, ...]:
+        """Names of those that are trained."""
+        return tuple(self._trained)
+
+    def load(self, tensors: Mapping[str, Array]) -> None:
+        """Set every parameter. Raises: MismatchError."""
+        for name, tensor in feed.accepted(f"{self._spec.name} in MindSpore", self.parameters, tensors):
+            self._named[name].set_data(ms.Tensor(tensor))
+
+    def weights(self) -> dict[str, Array]:
+        """The parameters as they are now, float32."""
+        return {name: _numpy(parameter) for name, parameter in self._named.items()}
+
+    def forward(self, batch: Batch, taps: Collection[str] = ()) -> dict[str, Array]:
+        """The task's outputs, the loss where there are labels, and the taps asked for. Raises: UsageError."""
+        asked = feed.known_taps(self._spec, taps)
+        check_batch(self._spec, self._config, self._build.task, batch)
+        cell, call = self._cell(asked)
+        cell.set_train(False)
+        values = dict(zip(cell.outputs, call(*_positions(cell, batch)), strict=True))
+        return {name: _numpy(value) for name, value in feed.given(self._spec, asked, values).items()}
+
+    def _cell(self, taps: frozenset[str]) -> tuple[Any, Any]:
+        """The model that returns these taps, and how to call it.
+
+        MindSpore's outputs are fixed when a cell is built, so every set of taps is a cell of its own, with
+        this one's parameters in it.
+        """
+        wanted = taps - set(self._model.outputs)
+        if wanted not in self._cells:
+            cell = self._model
+            if wanted:
+                extra = {**self._build.extra, "taps": tuple(sorted(wanted))}
+                cell = self._spec.port("mindspore").build(self._config, replace(self._build, extra=extra))
+            self._cells[wanted] = cell, self._compiled(_calling(cell))
+        cell, call = self._cells[wanted]
+        if wanted:
+            for parameter in cell.get_parameters():
+                parameter.set_data(self._named[parameter.name].value())
+        return cell, call
+
+    def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
+        """The loss and its gradient for every trainable parameter; zero where the loss does not depend on it."""
+        loss, found, _ = self._backward(batch, 1.0, {})
+        return loss, {name: _numpy(grad) for name, grad in zip(self._trained, found, strict=True)}
+
+    def _backward(
+        self, batch: Batch, scale: float, extra: Mapping[str, Array]
+    ) -> tuple[float, Sequence[Any], Sequence[Any]]:
+        """The loss, and gradients of the loss times `scale`: of the trained parameters, and of the rows."""
+        check_batch(self._spec, self._config, self._build.task, batch)
+        masks = feed.masks(self._spec, self._config, self._build, batch, self._calls)
+        features = _positions(self._model, {**batch, **masks, **extra})
+        self._model.set_train(True)
+        (_, loss, there), grads = self._differentiate(ms.Tensor(scale, ms.float32), *features)
+        rows, found = grads if self._rows else ((), grads)
+        loss = feed.loss_of(self._spec, self._build, {"loss": loss} if there.asnumpy() else {})
+        return float(loss.asnumpy()), found, rows
+
+    @property
+    def _rows(self) -> tuple[int, ...]:
+        """Where the rows stand among the features, behind the scale."""
+        return tuple(1 + i for i, name in enumerate(self._model.features) if name.startswith(feed.ROWS))
+
+    def _slopes(self) -> Any:
+        model, place = self._model, tuple(self._model.outputs).index("loss")
+
+        def scaled(scale: Any, *features: Any) -> Any:
+            loss = model(*features)[place]
+            if loss is None:  # what is differentiated must return tensors, so a second one says that there is no loss
+                return scale, scale, ops.zeros_like(scale)
+            return loss * scale, loss, ops.ones_like(scale)
+
+        return ms.value_and_grad(
+            scaled,
+            grad_position=self._rows or None,
+            weights=ms.ParameterTuple(list(self._trained.values())),
+            has_aux=True,
+        )
+
+    def _compiled(self, function: Any) -> Any:
+        return ms.jit(function) if self._graph else function
+
+
+def _calling(cell: Any) -> Any:
+    """A cell as a function, which is what mindspore.jit compiles beside others."""
+
+    def call(*features: Any) -> Any:
+        return cell(*features)
+
+    return call
+
+
+def _positions(cell: Any, batch: Batch) -> list[Any]:
+    """A batch in the order of the cell's features, None for those that are not there."""
+    return [_tensor(batch[name]) if name in batch else None for name in cell.features]
+
+
+def _tensor(value: Array) -> Any:
+    """A feature as a tensor, whole numbers as int32."""
+    kind = np.int32 if np.asarray(value).dtype.kind in "iub" else np.float32
+    return ms.Tensor(np.ascontiguousarray(value, kind))
+
+
+def _numpy(tensor: Any) -> Array:
+    """A copy on the host; half precision as float32, which holds it exactly."""
+    half = tensor.dtype in {ms.float16, ms.bfloat16}
+    return np.array((tensor.astype(ms.float32) if half else tensor).asnumpy())

@@ -1,0 +1,131 @@
+"""Runs a port in TensorFlow: eager, or traced by tf.function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from porting.backends import feed
+from porting.backends.protocol import Array, Batch, Build
+from porting.errors import UsageError
+from porting.model.batch import check_batch
+from porting.model.recipe import Recipe
+from porting.model.spec import Config, ModelSpec
+
+
+def open_session(spec: ModelSpec, config: Config, build: Build, recipe: Recipe | None = None) -> TensorFlowSession:
+    """Build a port and hold it ready.
+
+    Raises: UsageError for a device that is not there or a task or recipe that does not fit the model.
+    """
+    spec.task(build.task)
+    return TensorFlowSession(spec, config, build, recipe, _device(build.device))
+
+
+def _device(name: str) -> str:
+    kind, _, index = name.partition(":")
+    full = f"/device:{kind.upper()}:{index or 0}"
+    there = [device.name for device in tf.config.list_logical_devices()]
+    if full not in there:
+        raise UsageError(f"device {name}: TensorFlow has {', '.join(there)}")
+    return full
+
+
+def _plain(name: str) -> str:
+    return name.removesuffix(":0")
+
+
+class TensorFlowSession:
+    """A port in TensorFlow. See porting.backends.protocol.Session."""
+
+    def __init__(self, spec: ModelSpec, config: Config, build: Build, recipe: Recipe | None, device: str) -> None:
+        self._spec, self._config, self._build, self._device = spec, config, build, device
+        tf.random.set_seed(build.dropout.seed)
+        with tf.device(device):
+            self._model = spec.port("tensorflow").build(config, build)
+        self._named = {_plain(variable.name): variable for variable in self._model.variables}
+        self._trained = {name: variable for name, variable in self._named.items() if variable.trainable}
+        traced: Callable[[Any], Any] = tf.function if build.mode == "graph" else lambda function: function
+        self._evaluate, self._differentiate = traced(self._outputs), traced(self._slopes)
+        self._calls = 0
+
+    @property
+    def parameters(self) -> dict[str, tuple[int, ...]]:
+        """Shapes by name."""
+        return {name: tuple(variable.shape) for name, variable in self._named.items()}
+
+    @property
+    def trainable(self) -> tuple[str, ...]:
+        """Names of those that are trained."""
+        return tuple(self._trained)
+
+    def load(self, tensors: Mapping[str, Array]) -> None:
+        """Set every parameter. Raises: MismatchError."""
+        for name, tensor in feed.accepted(f"{self._spec.name} in TensorFlow", self.parameters, tensors):
+            self._named[name].assign(tensor)
+
+    def weights(self) -> dict[str, Array]:
+        """The parameters as they are now, float32."""
+        return {name: _numpy(variable) for name, variable in self._named.items()}
+
+    def forward(self, batch: Batch, taps: Collection[str] = ()) -> dict[str, Array]:
+        """The task's outputs, the loss where there are labels, and the taps asked for. Raises: UsageError."""
+        asked = feed.known_taps(self._spec, taps)
+        check_batch(self._spec, self._config, self._build.task, batch)
+        self._model.training = False
+        with tf.device(self._device):
+            values = self._evaluate(_tensors(batch), tuple(sorted(asked)))
+        return {name: _numpy(value) for name, value in feed.given(self._spec, asked, values).items()}
+
+    def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
+        """The loss and its gradient for every trainable parameter; zero where the loss does not depend on it."""
+        loss, found = self._backward(batch, 1.0)
+        grads = {
+            name: np.zeros(tuple(variable.shape), np.float32) if grad is None else _numpy(dense(grad, variable))
+            for (name, variable), grad in zip(self._trained.items(), found, strict=True)
+        }
+        return loss, grads
+
+    def _backward(self, batch: Batch, scale: float) -> tuple[float, Sequence[Any]]:
+        """The loss, and the gradients of the loss times `scale`: Tensor, IndexedSlices or None."""
+        check_batch(self._spec, self._config, self._build.task, batch)
+        masks = feed.masks(self._spec, self._config, self._build, batch, self._calls)
+        self._model.training = True
+        with tf.device(self._device):
+            loss, grads = self._differentiate(_tensors({**batch, **masks}), tf.constant(scale, tf.float32))
+        return float(feed.loss_of(self._spec, self._build, {"loss": loss})), grads
+
+    def _outputs(self, batch: Mapping[str, Any], taps: tuple[str, ...]) -> dict[str, Any]:
+        return {name: value for name, value in self._model(batch, frozenset(taps)).items() if value is not None}
+
+    def _slopes(self, batch: Mapping[str, Any], scale: Any) -> tuple[Any, Sequence[Any]]:
+        with tf.GradientTape() as tape:
+            loss = self._model(batch).get("loss")
+            if loss is None:
+                return None, ()
+            scaled = loss * scale
+        return loss, tape.gradient(scaled, list(self._trained.values()))
+
+
+def dense(grad: Any, variable: Any) -> Any:
+    """A gradient with the rows of a gathered table summed."""
+    if not isinstance(grad, tf.IndexedSlices):
+        return grad
+    return tf.math.unsorted_segment_sum(grad.values, grad.indices, variable.shape[0])
+
+
+def _tensors(batch: Batch) -> dict[str, Any]:
+    """Features as tensors, whole numbers as int32."""
+    return {
+        name: tf.constant(value, tf.int32 if np.asarray(value).dtype.kind in "iub" else tf.float32)
+        for name, value in batch.items()
+    }
+
+
+def _numpy(tensor: Any) -> Array:
+    """A copy on the host; half precision as float32, which holds it exactly."""
+    plain = tf.convert_to_tensor(tensor)
+    return np.array((tf.cast(plain, tf.float32) if plain.dtype.is_floating else plain).numpy())
