@@ -106,6 +106,23 @@ def verify(
     raise typer.Exit(0 if result.holds else 1)
 
 
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where its files go; made if it is not there.")] = Path("port-demo"),
+    as_json: Json = False,
+) -> None:
+    """Make a small BERT checkpoint, convert it to MindSpore and PyTorch and back, and prove it bit for bit."""
+    from porting.convert.summary import demo_lines
+    from porting.demo import demo as run
+
+    result = run(folder)
+    if as_json:
+        typer.echo(json.dumps({"proved": result.proved, "compared": result.compared, "differing": result.differing}))
+    else:
+        typer.echo("\n".join(demo_lines(result)))
+    raise typer.Exit(0 if result.proved else 1)
+
+
 def main() -> None:
     """Run the command. A user's mistake is one line and exit code 2; a bug keeps its traceback."""
     try:

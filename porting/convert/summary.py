@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from porting.checkpoint.dtypes import DTYPES
 from porting.convert.ledger import Ledger, Record
 from porting.convert.names import collapse
 from porting.errors import UsageError
 from porting.terminal import number, size
+
+if TYPE_CHECKING:
+    from porting.demo import Demo
 
 FRAMEWORKS = {"tf": "tensorflow", "pt": "pytorch", "ms": "mindspore"}
 
@@ -138,3 +142,14 @@ def _bytes(record: Record) -> int:
     for axis in record.shape:
         count *= axis
     return count
+
+
+def demo_lines(demo: Demo) -> list[str]:
+    """The demo: its commands, the first ledger, and the proof."""
+    lines = [f"made {demo.folder}/bert_model.ckpt: a random BERT, 2 layers, hidden 128, in Google's TensorFlow format", ""]
+    for step in demo.steps:
+        lines += [f"$ {step.what}", *summary(step.ledger), ""]
+    lines += ["the ledger of the first conversion (bert_mindspore.ckpt.port.json):", ""]
+    lines += [f"  {line}" for line in ledger_lines(demo.steps[0].ledger)]
+    proof = "equal bit for bit" if demo.proved else f"DIFFERENT: {', '.join(demo.differing)}"
+    return [*lines, "", f"back from MindSpore and from PyTorch: {demo.compared} tensors compared, {proof}"]
