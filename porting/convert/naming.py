@@ -162,12 +162,16 @@ def against_reference(
     lacking = [name for name in absent if not allowed(name, missing)]
     extra = [name for name in planned if name not in like.wanted]
     refused = [name for name in extra if not allowed(name, unexpected)]
-    wrong = [
-        f"{name}: {like.checkpoint.path.name} has {like.checkpoint[name].shape}, the conversion gives {shape}"
-        for name, shape in planned.items()
-        if name in like.wanted and like.checkpoint[name].shape != shape
-    ]
     place = like.checkpoint.path.name
+    shapes: dict[tuple[tuple[int, ...], tuple[int, ...]], list[str]] = {}
+    for name, shape in planned.items():
+        if name in like.wanted and like.checkpoint[name].shape != shape:
+            shapes.setdefault((like.checkpoint[name].shape, shape), []).append(name)
+    wrong = [
+        f"{name}: {place} has {theirs}, the conversion gives {ours}"
+        for (theirs, ours), names in shapes.items()
+        for name in collapse(names)
+    ]
     problems = [f"{name}  missing: {place} wants it (--allow-missing)" for name in collapse(lacking)]
     problems += [f"{name}  unexpected: {place} does not have it (--allow-unexpected)" for name in collapse(refused)]
     fine = tuple(name for name in absent if name not in set(lacking))
