@@ -123,8 +123,8 @@ def as_modelzoo(google: Mapping[str, Any]) -> Arrays:
 
 
 def save(path: Path, arrays: Mapping[str, Any], kind: str = "safetensors") -> Path:
-    """Write and return the path."""
-    write(path, arrays, format=kind)
+    """Write, over what is there, and return the path."""
+    write(path, arrays, format=kind, overwrite=True)
     return path
 
 
