@@ -156,9 +156,7 @@ MODULES = ("word_embeddings", "token_type_embeddings", "LayerNorm", "position_em
 FAMILY = Family(
     name="roberta",
     dialects=(
-        Dialect(
-            "hf", "pytorch", (scope("roberta.", pooler="roberta."), scope()), slots=slots.PYTORCH, modules=MODULES
-        ),
+        Dialect("hf", "pytorch", (scope("roberta.", pooler="roberta."), scope()), slots=slots.PYTORCH, modules=MODULES),
         Dialect("fairseq", "pytorch", _FAIRSEQ_SCOPES, format="torch", slots=slots.PYTORCH, stores_ties=True),
         Dialect(
             "fairseq_fused", "pytorch", _FAIRSEQ_SCOPES[::-1], format="torch", slots=slots.PYTORCH, stores_ties=True

@@ -1,10 +1,13 @@
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from porting.checkpoint.dtypes import DTYPES
 from porting.checkpoint.entry import TensorEntry
+from porting.checkpoint.registry import read
 from porting.convert.match import Match, find
 from porting.convert.registry import families
 from porting.convert.sizes import bind
@@ -41,3 +44,55 @@ def understood() -> Callable[..., Match]:
         return match
 
     return understand
+
+
+@pytest.fixture(scope="session")
+def torch():
+    return pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="session")
+def transformers():
+    return pytest.importorskip("transformers")
+
+
+@pytest.fixture(scope="session")
+def identical():
+    """Do two checkpoints hold the same names, shapes, types and bytes?"""
+
+    def compare(one, two):
+        one, two = read(one), read(two)
+        assert set(one) == set(two)
+        for name in one:
+            assert one[name].shape == two[name].shape, name
+            assert one[name].dtype == two[name].dtype, name
+            assert np.asarray(one[name].read()).tobytes() == np.asarray(two[name].read()).tobytes(), name
+
+    return compare
+
+
+@pytest.fixture(scope="session")
+def near(golden):
+    """How closely a case's outputs have to agree, as numpy's arguments."""
+
+    def bounds(case):
+        manifest = json.loads((golden / case / "manifest.json").read_text())
+        return {"rtol": 0, "atol": manifest["suggested_tolerances"]["forward_abs"]}
+
+    return bounds
+
+
+@pytest.fixture(scope="session")
+def load():
+    """A transformers model with the tensors of a file, all of them but those named, ties aside."""
+
+    def fill(model, file, *, unexpected=()):
+        from safetensors.torch import load_file
+
+        result = model.load_state_dict(load_file(file), strict=False)
+        assert set(result.missing_keys) <= set(model._tied_weights_keys or {})
+        assert set(result.unexpected_keys) == set(unexpected)
+        model.tie_weights()
+        return model.eval()
+
+    return fill

@@ -211,69 +211,6 @@ def test_mindnlp_is_told_from_transformers_by_its_embedding_tables(understood, s
         assert len(match.models) == 1
 
 
-# roberta.base as fairseq released it, and as its code has saved since.
-OLD_LAYER = {"self_attn.in_proj_weight": (24, 8), "self_attn.in_proj_bias": (24,)}
-NEW_LAYER = {f"self_attn.{p}_proj.{end}": shape for p in "qkv" for end, shape in (("weight", (8, 8)), ("bias", (8,)))}
-LAYER = {
-    "self_attn.out_proj.weight": (8, 8),
-    "self_attn.out_proj.bias": (8,),
-    "self_attn_layer_norm.weight": (8,),
-    "self_attn_layer_norm.bias": (8,),
-    "fc1.weight": (12, 8),
-    "fc1.bias": (12,),
-    "fc2.weight": (8, 12),
-    "fc2.bias": (8,),
-    "final_layer_norm.weight": (8,),
-    "final_layer_norm.bias": (8,),
-}
-LM = {
-    "lm_head.weight": (30, 8),
-    "lm_head.bias": (30,),
-    "lm_head.dense.weight": (8, 8),
-    "lm_head.dense.bias": (8,),
-    "lm_head.layer_norm.weight": (8,),
-    "lm_head.layer_norm.bias": (8,),
-}
-
-
-def fairseq(top, norm, layer, extra):
-    names = {
-        f"{top}.sentence_encoder.embed_tokens.weight": (30, 8),
-        f"{top}.sentence_encoder.embed_positions.weight": (12, 8),
-    }
-    names |= {f"{top}.sentence_encoder.{norm}.{end}": (8,) for end in ("weight", "bias")}
-    for i in range(2):
-        names |= {f"{top}.sentence_encoder.layers.{i}.{name}": shape for name, shape in (LAYER | layer).items()}
-    return names | {f"{top}.{name}": shape for name, shape in LM.items()} | extra
-
-
-HEAD = {
-    "classification_heads.mnli.dense.weight": (8, 8),
-    "classification_heads.mnli.dense.bias": (8,),
-    "classification_heads.mnli.out_proj.weight": (3, 8),
-    "classification_heads.mnli.out_proj.bias": (3,),
-}
-
-
-@pytest.mark.parametrize("wrapped", ["", "model."])
-@pytest.mark.parametrize(
-    ("dialect", "names"),
-    [
-        ("fairseq_fused", fairseq("decoder", "emb_layer_norm", OLD_LAYER, HEAD)),
-        ("fairseq", fairseq("decoder", "emb_layer_norm", NEW_LAYER, HEAD)),
-        (
-            "fairseq",
-            fairseq("encoder", "layernorm_embedding", NEW_LAYER, HEAD | {"encoder.sentence_encoder.version": (1,)}),
-        ),
-    ],
-)
-def test_roberta_in_fairseq(understood, dialect, names, wrapped):
-    match = understood({wrapped + name: shape for name, shape in names.items()})
-    assert (match.family.name, match.dialect.name) == ("roberta", dialect)
-    assert match.models[0].groups == ("backbone", "lm", "sequence_classifier")
-    assert match.models[0].variables == {"head": "mnli"}
-
-
 QA = {
     "start_logits/dense/kernel": (32, 1),
     "start_logits/dense/bias": (1,),
