@@ -95,8 +95,8 @@ class ModelSpec:
     sizes: published sizes by name (`bert-base`). configure: from a config file's values to a Config.
     dialects: whose names the port of each framework gives its parameters.
     taps: all taps, in the order of computation.
-    bounds: what a batch may not exceed, of a config: by the label of an axis its greatest length ({"seq": 512}; RoBERTa's
-        is less by its padding's offset), by a name that features' `below` refers to the end of their values.
+    bounds: what a batch may not exceed, of a config: by the label of an axis its greatest length ({"seq": 512};
+        RoBERTa's is less by its padding's offset), by a name that features' `below` refers to the end of their values.
     sites: dropout sites by name, in the order of computation, of a config and a build for a batch of these shapes.
     """
 

@@ -1,0 +1,102 @@
+"""A recipe in PyTorch: clipping, Adam and weight decay over lists of tensors.
+
+The arithmetic is that of porting.model.update. torch._foreach_* are the operators that torch.optim itself runs
+on; torch has no public name for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from porting.model.recipe import Clip, Recipe
+from porting.model.update import Rates, Treatment, complements
+
+Tensors = Sequence[torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """Parameters with their moments, each list in the same order."""
+
+    weights: list[torch.Tensor]
+    m: list[torch.Tensor]
+    v: list[torch.Tensor]
+    treatments: list[Treatment]
+
+    @classmethod
+    def start(cls, weights: Tensors, treatments: Sequence[Treatment]) -> Trained:
+        """With moments of zero."""
+        moments = [[torch.zeros_like(weight, requires_grad=False) for weight in weights] for _ in range(2)]
+        return cls(list(weights), *moments, list(treatments))
+
+    def only(self, chosen: Sequence[bool]) -> Trained:
+        """Those that are chosen."""
+
+        def pick(values: list) -> list:  # type: ignore[type-arg]  # noqa: ANN202
+            return [value for value, wanted in zip(values, chosen, strict=True) if wanted]
+
+        return Trained(pick(self.weights), pick(self.m), pick(self.v), pick(self.treatments))
+
+
+def finite(grads: Tensors) -> torch.Tensor:
+    """Whether all elements of all gradients are: a bool of no axes."""
+    return torch.stack([grad.isfinite().all() for grad in grads]).all()
+
+
+def clipped(clip: Clip, grads: Tensors, counted: Tensors) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """The gradients clipped, and their norm before.
+
+    counted: what the norm is taken of: the gradients, or gathered rows in the place of a table's.
+    """
+    norms = torch.stack(list(torch._foreach_norm(list(counted))))
+    norm = torch.linalg.vector_norm(norms)
+    if clip.kind == "none":
+        return list(grads), norm
+    if clip.kind == "per_tensor":
+        factors = _factor(clip, norms).unbind()
+        return list(torch._foreach_mul(list(grads), list(factors))), norm
+    # norm - norm is NaN for an infinite norm: tf.clip_by_global_norm spoils all gradients then, not only the infinite
+    return list(torch._foreach_mul(list(grads), _factor(clip, norm) + (norm - norm))), norm
+
+
+def _factor(clip: Clip, norm: torch.Tensor) -> torch.Tensor:
+    return torch.clamp(clip.norm / (norm + clip.epsilon), max=1.0)
+
+
+@torch.no_grad()
+def update(recipe: Recipe, rates: Rates, trained: Trained, grads: Tensors) -> None:
+    """One update of weights and moments, in place, by clipped gradients."""
+    scales = [treatment.scale for treatment in trained.treatments]
+    slopes = list(grads)
+    lrs = [rates.lr] * len(slopes)
+    if recipe.layer_decay != 1 and recipe.layer_decay_of == "gradient":
+        slopes = list(torch._foreach_mul(slopes, scales))
+    elif recipe.layer_decay != 1:
+        lrs = [rates.lr * scale for scale in scales]
+    first, second = complements(recipe)
+    torch._foreach_mul_(trained.m, recipe.beta1)
+    torch._foreach_add_(trained.m, slopes, alpha=first)
+    torch._foreach_mul_(trained.v, recipe.beta2)
+    torch._foreach_addcmul_(trained.v, slopes, slopes, value=second)
+    updates = torch._foreach_sqrt(trained.v)
+    torch._foreach_add_(updates, rates.epsilon)
+    updates = torch._foreach_div(trained.m, updates)
+    if recipe.bias_correction:
+        torch._foreach_mul_(updates, rates.factor)
+    _apply(recipe, trained, list(updates), lrs)
+
+
+def _apply(recipe: Recipe, trained: Trained, updates: list[torch.Tensor], lrs: list[float]) -> None:
+    decays = [treatment.decay for treatment in trained.treatments]
+    if recipe.decay_form == "adamw":
+        torch._foreach_mul_(trained.weights, [1 - lr * decay for lr, decay in zip(lrs, decays, strict=True)])
+    else:
+        decayed = [i for i, decay in enumerate(decays) if decay]
+        if decayed:
+            terms = torch._foreach_mul([trained.weights[i] for i in decayed], [decays[i] for i in decayed])
+            torch._foreach_add_([updates[i] for i in decayed], terms)
+    torch._foreach_mul_(updates, lrs)
+    torch._foreach_sub_(trained.weights, updates)
