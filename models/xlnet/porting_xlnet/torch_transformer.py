@@ -60,7 +60,7 @@ class XLNet(nn.Module):
         run = Run(self.dropout, batch, taps, training=self.training)
         sequence = self.transformer(self.inputs(batch), run, self.compute)
         outputs = self.head(sequence, batch, run)
-        return {name: value.float() if value.is_floating_point() else value for name, value in {**run.kept, **outputs}.items()}
+        return {name: value.float() if value.is_floating_point() else value for name, value in {**outputs, **run.kept}.items()}
 
     def inputs(self, batch: Mapping[str, Tensor]) -> Inputs:
         """What the transformer reads of a batch."""
