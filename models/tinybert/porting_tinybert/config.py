@@ -1,0 +1,171 @@
+"""The config of a student, and in it that of its teacher.
+
+Four kinds of config files are read, and what they leave unsaid differs by origin:
+
+    origin        known by                                      `gelu`   layer_norm_eps   padding_idx
+    modelzoo      compute_type, use_relative_positions          tanh     1e-7             none
+    huawei        pre_trained, emb_size, structure, cell        erf      1e-12            0
+    transformers  model_type, architectures                     erf      1e-12            pad_token_id, else 0
+    google        none of these                                 tanh     1e-12            none
+
+Sources: mindspore-ai/models research/nlp/tinybert src/tinybert_model.py with nn.LayerNorm's default epsilon and nn.GELU's
+default form; huawei-noah/Pretrained-Language-Model TinyBERT/transformer/modeling.py; transformers models/bert;
+google-research/bert modeling.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from porting.errors import UsageError
+
+from porting_bert.config import BertConfig
+
+_SHARED = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "initializer_range",
+    "layer_norm_eps",
+)
+_GELU = {"modelzoo": "gelu_tanh", "google": "gelu_tanh", "huawei": "gelu_erf", "transformers": "gelu_erf"}
+_OTHER_NAMES = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "swish": "silu"}
+_MARKS = {
+    "modelzoo": ("compute_type", "use_relative_positions"),
+    "huawei": ("pre_trained", "emb_size", "structure", "cell"),
+    "transformers": ("model_type", "architectures", "transformers_version"),
+}
+
+@dataclass(frozen=True, slots=True)
+class TinyBertConfig:
+    """An encoder, and the teacher that it is distilled from.
+
+    layer_norm_eps: added to the variance. padding_idx: the row of the word embeddings that gets no gradient.
+    pooled_activation: what stands between the pooled output and the classifier: `relu`, as in both TinyBERTs, or
+        `dropout`, as in ModelZoo's BertCLS. The tokens' output goes the same way to the classifier of tokens.
+    temperature: divides the logits of student and teacher in the soft cross-entropy.
+    teacher: has no teacher of its own; its head count, vocabulary and so on must fit.
+
+    Raises: UsageError naming the field.
+    """
+
+    vocab_size: int = 30522
+    hidden_size: int = 312
+    num_hidden_layers: int = 4
+    num_attention_heads: int = 12
+    intermediate_size: int = 1200
+    hidden_act: str = "gelu_erf"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    padding_idx: int | None = None
+    pooled_activation: Literal["relu", "dropout"] = "relu"
+    temperature: float = 1.0
+    teacher: TinyBertConfig | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        _ = self.encoder  # made from these fields, which it checks
+        row = self.padding_idx
+        if row is not None and not (_is_whole(row) and 0 <= row < self.vocab_size):
+            raise _wrong("padding_idx", f"none or an id below vocab_size {self.vocab_size}", row)
+        if not isinstance(self.temperature, int | float) or not 0 < self.temperature < float("inf"):
+            raise _wrong("temperature", "a finite number above 0", self.temperature)
+        if self.pooled_activation not in ("relu", "dropout"):
+            raise _wrong("pooled_activation", "relu or dropout", self.pooled_activation)
+        if self.teacher is not None:
+            _check_pair(self, self.teacher)
+
+    @property
+    def encoder(self) -> BertConfig:
+        """The same without what is TinyBERT's own: its encoder is BERT's."""
+        return BertConfig(**{name: getattr(self, name) for name in _SHARED})
+
+    @property
+    def layers_per_block(self) -> int:
+        """How many of the teacher's layers one of the student's stands for."""
+        return self.teacher.num_hidden_layers // self.num_hidden_layers if self.teacher else 1
+
+    def taught(self) -> TinyBertConfig:
+        """The teacher's config. Raises: UsageError if there is none."""
+        if self.teacher is None:
+            raise _wrong("teacher", "the teacher's config, under this key of the config file", "none")
+        return self.teacher
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values; `configure` reads them back as they are."""
+        return {key: value for key, value in asdict(self).items() if key != "teacher" or value is not None}
+
+
+def configure(values: Mapping[str, Any]) -> TinyBertConfig:
+    """The config of a config.json; a teacher's stands in it under `teacher`.
+
+    Keys that say nothing about the computation are passed over.
+
+    Raises: UsageError naming the field.
+    """
+    origin = next((name for name, marks in _MARKS.items() if any(mark in values for mark in marks)), "google")
+    if values.get("use_relative_positions"):
+        raise _wrong("use_relative_positions", "false: relative positions are not ported", "true")
+    for key in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
+        if key not in values:
+            raise _wrong(key, "an integer", "nothing")
+    known = {field.name for field in fields(TinyBertConfig)}
+    own = {key: value for key, value in values.items() if key in known and key != "teacher"}
+    own["hidden_act"] = activation(str(values.get("hidden_act", "gelu")), origin)
+    own.setdefault("layer_norm_eps", 1e-7 if origin == "modelzoo" else 1e-12)
+    own.setdefault("padding_idx", _padding(origin, values))
+    teacher = values.get("teacher")
+    if teacher is not None and not isinstance(teacher, Mapping):
+        raise _wrong("teacher", "the values of a config file", repr(teacher))
+    return TinyBertConfig(**own, teacher=None if teacher is None else configure(teacher))
+
+
+def activation(name: str, origin: str) -> str:
+    """The explicit name of an activation: `gelu` is the tanh form in some origins, the erf form in others."""
+    return _GELU[origin] if name == "gelu" else _OTHER_NAMES.get(name, name)
+
+
+def _padding(origin: str, values: Mapping[str, Any]) -> int | None:
+    if origin == "huawei":
+        return 0
+    return values.get("pad_token_id", 0) if origin == "transformers" else None
+
+
+def _wrong(name: str, wanted: str, got: object) -> UsageError:
+    return UsageError(f"tinybert: {name}: wanted {wanted}, got {got}")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_pair(student: TinyBertConfig, teacher: TinyBertConfig) -> None:
+    if teacher.teacher is not None:
+        raise _wrong("teacher.teacher", "none: a teacher has no teacher", "one")
+    if teacher.num_attention_heads != student.num_attention_heads:
+        # Scores are compared head by head, so hidden sizes may differ but head counts may not.
+        raise _wrong(
+            "teacher.num_attention_heads", f"{student.num_attention_heads} as the student", teacher.num_attention_heads
+        )
+    if teacher.num_hidden_layers % student.num_hidden_layers:
+        raise _wrong(
+            "teacher.num_hidden_layers", f"a multiple of the student's {student.num_hidden_layers}", teacher.num_hidden_layers
+        )
+    if teacher.vocab_size != student.vocab_size:
+        raise _wrong("teacher.vocab_size", f"{student.vocab_size} as the student", teacher.vocab_size)
+    for name in ("max_position_embeddings", "type_vocab_size"):
+        if getattr(teacher, name) < getattr(student, name):
+            raise _wrong(f"teacher.{name}", f"at least the student's {getattr(student, name)}", getattr(teacher, name))
