@@ -94,6 +94,12 @@ class Template:
         last = self.parts[-1] if self.parts else ""
         return last if isinstance(last, str) else ""
 
+    @cached_property
+    def head(self) -> str:
+        """The literal beginning; empty if it begins with a field."""
+        first = self.parts[0] if self.parts else ""
+        return first if isinstance(first, str) else ""
+
     def match(self, name: str) -> dict[str, str] | None:
         """The values of the fields if the full name matches."""
         hit = self.regex.fullmatch(name)
@@ -171,6 +177,11 @@ class Cell:
     def labels(self) -> tuple[str, ...]:
         """All labels of the axes, unfolded, in memory order."""
         return tuple(label for axis in self.axes for label in axis)
+
+    @cached_property
+    def numbered(self) -> tuple[str, ...]:
+        """Names of the fields that have numbers or listed words for values, free ones left out."""
+        return tuple(field.name for field in self.fields if field.kind != "free")
 
     @property
     def rank(self) -> int:

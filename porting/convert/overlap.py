@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from porting.convert.notation import Field, Template
 
 _Token = tuple[str, bool]
 """(character class, may repeat): a literal character, `digit`, or `free`."""
 
 
+@cache
 def _tokens(parts: tuple[str | Field, ...]) -> list[_Token]:
     tokens: list[_Token] = []
     for part in parts:
@@ -40,6 +43,9 @@ def templates_overlap(one: Template, two: Template) -> str | None:
     >>> templates_overlap(Template.parse("layer.{layer}.w"), Template.parse("layer.0.w"))
     'layer.{layer}.w'
     """
+    head_one, head_two = one.head, two.head
+    if not (head_one.startswith(head_two) or head_two.startswith(head_one)):
+        return None
     for first in one.spellings():
         for second in two.spellings():
             if _reach(_tokens(first), _tokens(second)):

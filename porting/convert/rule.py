@@ -66,20 +66,26 @@ class Rule:
         return tuple(words) or ("copy",)
 
 
+def lost_labels(source: Cell, target: Cell) -> str:
+    """Why two cells cannot be derived from each other, in either direction; empty if they can."""
+    if set(source.labels) == set(target.labels):
+        return ""
+    lost = [label for label in source.labels if label not in target.labels and label not in target.numbered]
+    made = [label for label in target.labels if label not in source.labels and label not in source.numbered]
+    sides = [f"{label} is an axis of the source only" for label in lost]
+    return "; ".join(sides + [f"{label} is an axis of the target only" for label in made])
+
+
 def derive(source: Cell, target: Cell) -> Rule:
     """The rule from one cell to another.
 
     Raises: TableError if a label is an axis on one side and nowhere on the other: elements would be
     lost or invented.
     """
-    source_fields = {field.name for field in source.fields if field.kind != "free"}
-    target_fields = {field.name for field in target.fields if field.kind != "free"}
-    lost = [label for label in source.labels if label not in target.labels and label not in target_fields]
-    made = [label for label in target.labels if label not in source.labels and label not in source_fields]
-    if lost or made:
-        sides = [f"{label} is an axis of the source only" for label in lost]
-        sides += [f"{label} is an axis of the target only" for label in made]
-        raise TableError("; ".join(sides))
+    problem = lost_labels(source, target)
+    if problem:
+        raise TableError(problem)
+    source_fields, target_fields = set(source.numbered), set(target.numbered)
     kept = tuple(label for label in target.labels if label in source.labels)
     order = tuple(label for label in source.labels if label in target.labels)
     return Rule(

@@ -95,7 +95,7 @@ def ledger_lines(ledger: Ledger) -> list[str]:
     for record in ledger.tensors:
         key = (re.sub(r"[0-9]+", "#", record.target), " ".join(record.operation), str(record.shape), record.dtype)
         rows.setdefault(key, []).append(record)
-    table = []
+    table: list[tuple[str, ...]] = []
     for key, records in rows.items():
         sources = collapse([name for record in records for name in record.sources])
         more = f" and {len(sources) - 2} more" if len(sources) > 2 else ""

@@ -10,12 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
-from itertools import combinations
 from typing import Any, Literal
 
-from porting.convert.notation import Cell, Template
-from porting.convert.overlap import templates_overlap
-from porting.convert.rule import derive
+from porting.convert.notation import Cell
 from porting.errors import TableError
 
 Framework = Literal["tensorflow", "pytorch", "mindspore", "onnx", "numpy"]
@@ -206,7 +203,9 @@ class Family:
 
     def __post_init__(self) -> None:
         """Raises: TableError with every problem of the table."""
-        problems = [*self._unknown_dialects(), *self._overlaps(), *self._underivable(), *self._dangling_ties()]
+        from porting.convert.check import problems_of
+
+        problems = problems_of(self)
         if problems:
             raise TableError("\n".join([f"family {self.name}: the table is wrong", *(f"  {p}" for p in problems)]))
 
@@ -235,66 +234,19 @@ class Family:
             lines.append(f"{where} {cells} {line.tie} {line.drop} {line.optional} {line.zeros}")
         return sha256("\n".join(lines).encode()).hexdigest()[:16]
 
-    def _unknown_dialects(self) -> Iterator[str]:
-        known = {dialect.name for dialect in self.dialects}
-        for _, line in self.rows():
-            for name in line.cells:
-                if name not in known:
-                    yield f"{line.key}: dialect {name} is not listed"
-
-    def _overlaps(self) -> Iterator[str]:
-        for dialect in self.dialects:
-            names = [
-                (member, line.key, template)
-                for member, line in self.rows()
-                for template in dict.fromkeys(t for v in line.cells.get(dialect.name, ()) for t in v.cell.templates)
-            ]
-            for (in_a, key_a, one), (in_b, key_b, two) in combinations(names, 2):
-                if not in_a.may_share(in_b) and (key_a != key_b or one != two):
-                    spelling = _overlap(one, two)
-                    if spelling:
-                        yield f"{dialect.name}: {spelling} matches both {one} and {two}"
-
-    def _underivable(self) -> Iterator[str]:
-        for _, line in self.rows():
-            ranks = {name: [variant.cell.rank for variant in forms] for name, forms in line.cells.items()}
-            for name, found in ranks.items():
-                if len(set(found)) != len(found):
-                    yield f"{name}: {line.key}: variants of equal rank cannot be told apart"
-            for one, two in combinations(line.cells, 2):
-                for a in line.cells[one]:
-                    for b in line.cells[two]:
-                        yield from _derivation_problem(line, one, a.cell, two, b.cell)
-
-    def _dangling_ties(self) -> Iterator[str]:
-        for _, line in self.rows():
-            if line.tie is None:
-                continue
-            for name in line.cells:
-                if self.tied_row(line, name) is None:
-                    yield f"{name}: {line.key} is tied to {line.tie}, which is no row"
-
     def tied_row(self, line: Row, dialect: str) -> Row | None:
         """The row that a tie points at."""
-        for _, other in self.rows():
-            names = {str(variant.cell.template) for forms in other.cells.values() for variant in forms}
-            if line.tie in names and dialect in other.cells:
-                return other
-        return None
+        found = self._by_template.get(line.tie or "", ())
+        return next((other for other in found if dialect in other.cells), None)
 
-
-def _overlap(one: Template, two: Template) -> str | None:
-    if one.tail and two.tail and not (one.tail.endswith(two.tail) or two.tail.endswith(one.tail)):
-        return None
-    return templates_overlap(one, two)
-
-
-def _derivation_problem(line: Row, one: str, a: Cell, two: str, b: Cell) -> Iterator[str]:
-    for source, cell, target, other in ((one, a, two, b), (two, b, one, a)):
-        try:
-            derive(cell, other)
-        except TableError as error:
-            yield f"{line.key}: {source} to {target}: {error}"
+    @cached_property
+    def _by_template(self) -> dict[str, list[Row]]:
+        """Rows by each name template that they have in any dialect."""
+        found: dict[str, list[Row]] = {}
+        for _, line in self.rows():
+            for name in {str(variant.cell.template) for forms in line.cells.values() for variant in forms}:
+                found.setdefault(name, []).append(line)
+        return found
 
 
 def select(rows: Sequence[Row], dialect: str) -> tuple[Row, ...]:

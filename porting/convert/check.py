@@ -1,0 +1,87 @@
+"""What is wrong with a table in itself: asked when a family is built, before any checkpoint is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+
+from porting.convert.notation import Template
+from porting.convert.overlap import templates_overlap
+from porting.convert.rule import lost_labels
+from porting.convert.table import Family, Group
+
+_Name = tuple[Group, str, Template]
+
+
+def problems_of(family: Family) -> list[str]:
+    """Every problem of the table, one line each."""
+    return [*_unknown_dialects(family), *_overlaps(family), *_underivable(family), *_dangling_ties(family)]
+
+
+def _unknown_dialects(family: Family) -> Iterator[str]:
+    known = {dialect.name for dialect in family.dialects}
+    for _, line in family.rows():
+        for name in line.cells:
+            if name not in known:
+                yield f"{line.key}: dialect {name} is not listed"
+
+
+def _overlaps(family: Family) -> Iterator[str]:
+    """Names that two rows of one dialect match, whatever prefixes stand before them."""
+    for dialect in family.dialects:
+        names: list[_Name] = [
+            (member, line.key, template)
+            for member, line in family.rows()
+            for template in dict.fromkeys(t for v in line.cells.get(dialect.name, ()) for t in v.cell.templates)
+        ]
+        for (in_a, key_a, one), (in_b, key_b, two) in _candidates(names):
+            if not in_a.may_share(in_b) and (key_a != key_b or one != two):
+                spelling = templates_overlap(one, two)
+                if spelling:
+                    yield f"{dialect.name}: {spelling} matches both {one} and {two}"
+
+
+def _candidates(names: list[_Name]) -> Iterator[tuple[_Name, _Name]]:
+    """Pairs whose literal ends can be the same: nearly all others differ in their last letters.
+
+    Names that end alike in four letters meet in a bucket; a name with a shorter literal end meets all.
+    """
+    buckets: dict[str, list[_Name]] = {}
+    for name in names:
+        tail = name[2].tail
+        buckets.setdefault(tail[-4:] if len(tail) >= 4 else "", []).append(name)
+    short = buckets.pop("", [])
+    for bucket in buckets.values():
+        for one, two in combinations(bucket, 2):
+            a, b = one[2].tail, two[2].tail
+            if a.endswith(b) or b.endswith(a):
+                yield one, two
+    yield from combinations(short, 2)
+    for one in short:
+        for bucket in buckets.values():
+            for two in bucket:
+                yield one, two
+
+
+def _underivable(family: Family) -> Iterator[str]:
+    """Cells of a row between which elements would be lost or invented."""
+    for _, line in family.rows():
+        for name, forms in line.cells.items():
+            ranks = [form.cell.rank for form in forms]
+            if len(set(ranks)) != len(ranks):
+                yield f"{name}: {line.key}: variants of equal rank cannot be told apart"
+        for one, two in combinations(line.cells, 2):
+            for a in line.cells[one]:
+                for b in line.cells[two]:
+                    problem = lost_labels(a.cell, b.cell)
+                    if problem:
+                        yield f"{line.key}: {one} to {two}: {problem}"
+
+
+def _dangling_ties(family: Family) -> Iterator[str]:
+    for _, line in family.rows():
+        if line.tie is None:
+            continue
+        for name in line.cells:
+            if family.tied_row(line, name) is None:
+                yield f"{name}: {line.key} is tied to {line.tie}, which is no row"
