@@ -29,21 +29,29 @@ class Trained:
     @classmethod
     def start(cls, weights: Tensors, treatments: Sequence[Treatment]) -> Trained:
         """With moments of zero."""
-        moments = [[torch.zeros_like(weight, requires_grad=False) for weight in weights] for _ in range(2)]
-        return cls(list(weights), *moments, list(treatments))
+        m, v = ([torch.zeros_like(weight, requires_grad=False) for weight in weights] for _ in range(2))
+        return cls(list(weights), m, v, list(treatments))
 
-    def only(self, chosen: Sequence[bool]) -> Trained:
-        """Those that are chosen."""
-
-        def pick(values: list) -> list:  # type: ignore[type-arg]  # noqa: ANN202
-            return [value for value, wanted in zip(values, chosen, strict=True) if wanted]
-
-        return Trained(pick(self.weights), pick(self.m), pick(self.v), pick(self.treatments))
+    def only(self, chosen: Sequence[int]) -> Trained:
+        """Those at these places."""
+        if len(chosen) == len(self.weights):
+            return self
+        return Trained(
+            [self.weights[i] for i in chosen],
+            [self.m[i] for i in chosen],
+            [self.v[i] for i in chosen],
+            [self.treatments[i] for i in chosen],
+        )
 
 
 def finite(grads: Tensors) -> torch.Tensor:
     """Whether all elements of all gradients are: a bool of no axes."""
     return torch.stack([grad.isfinite().all() for grad in grads]).all()
+
+
+def scaled(grads: Tensors, factor: float) -> list[torch.Tensor]:
+    """Gradients times a number."""
+    return list(grads) if factor == 1 or not grads else list(torch._foreach_mul(list(grads), factor))
 
 
 def clipped(clip: Clip, grads: Tensors, counted: Tensors) -> tuple[list[torch.Tensor], torch.Tensor]:

@@ -9,13 +9,17 @@ import numpy as np
 import torch
 
 from porting.backends import feed
-from porting.backends.protocol import Array, Batch, Build
+from porting.backends.protocol import Array, Batch, Build, StepResult
+from porting.backends.torch.recipe import Trained, clipped, finite, scaled, update
+from porting.backends.training import Training
 from porting.errors import UsageError
 from porting.model.batch import check_batch
 from porting.model.recipe import Recipe
 from porting.model.spec import Config, ModelSpec
+from porting.model.update import Rates, treatments
 
 Tensors = dict[str, torch.Tensor]
+Slopes = Sequence[torch.Tensor | None]
 
 
 def open_session(spec: ModelSpec, config: Config, build: Build, recipe: Recipe | None = None) -> TorchSession:
@@ -48,7 +52,10 @@ class TorchSession:
         self._named = dict(self._model.named_parameters())
         self._trained = {name: tensor for name, tensor in self._named.items() if tensor.requires_grad}
         self._call: Any = torch.compile(self._model) if build.mode == "graph" else self._model
-        self._calls = 0
+        self._training = Training(recipe)
+        if recipe is not None:
+            treated = treatments(recipe, spec, "pytorch", self.trainable)
+            self._optimized = Trained.start(list(self._trained.values()), [treated[name] for name in self._trained])
 
     @property
     def parameters(self) -> dict[str, tuple[int, ...]]:
@@ -88,12 +95,54 @@ class TorchSession:
         }
         return loss, grads
 
-    def _backward(
-        self, batch: Batch, scale: float, extra: Mapping[str, Array]
-    ) -> tuple[float, Sequence[torch.Tensor | None], Sequence[torch.Tensor | None]]:
+    def step(self, batch: Batch) -> StepResult:
+        """One training step by the recipe. Raises: UsageError if the session has none."""
+        recipe = self._training.wanted()
+        apart = recipe.clip.kind == "global_norm" and recipe.clip.rows == "apart"
+        gathered = getattr(self._model, "gathered", {}) if apart else {}
+        rows = feed.rows(gathered, self.parameters, batch)
+
+        def differentiate(scale: float) -> tuple[float, tuple[Slopes, Slopes]]:
+            loss, grads, slopes = self._backward(batch, scale, rows)
+            return loss, (grads, slopes)
+
+        return self._training.step(
+            differentiate,
+            lambda found: bool(finite([grad for grad in (*found[0], *found[1]) if grad is not None])),
+            lambda found, rates, factor: self._update(found[0], dict(zip(rows, found[1], strict=True)), rates, factor),
+        )
+
+    @torch.no_grad()
+    def _update(self, grads: Slopes, rows: Mapping[str, torch.Tensor | None], rates: Rates, factor: float) -> float:
+        """Change the weights; the gradients' norm."""
+        recipe = self._training.wanted()
+        if recipe.unused == "decayed":
+            grads = [
+                torch.zeros_like(tensor) if grad is None else grad
+                for tensor, grad in zip(self._optimized.weights, grads, strict=True)
+            ]
+        reached = [i for i, grad in enumerate(grads) if grad is not None]
+        slopes = scaled([grad for grad in grads if grad is not None], factor)
+        gathered = {name: scaled([slope], factor)[0] for name, slope in rows.items() if slope is not None}
+        names = [feed.ROWS + self.trainable[i] for i in reached]
+        counts = [gathered.get(name, slope) for name, slope in zip(names, slopes, strict=True)]
+        clips, norm = clipped(recipe.clip, slopes, counts)
+        update(recipe, rates, self._optimized.only(reached), clips)
+        return norm.item()
+
+    def slots(self) -> dict[str, dict[str, Array]]:
+        """The optimizer's moments by role and parameter name. Raises: UsageError without a recipe."""
+        self._training.wanted()
+        moments = {"m": self._optimized.m, "v": self._optimized.v}
+        return {
+            role: {name: _numpy(tensor) for name, tensor in zip(self._trained, tensors, strict=True)}
+            for role, tensors in moments.items()
+        }
+
+    def _backward(self, batch: Batch, scale: float, extra: Mapping[str, Array]) -> tuple[float, Slopes, Slopes]:
         """The loss, and gradients of the loss times `scale`: of the trained parameters, and of the extra features."""
         check_batch(self._spec, self._config, self._build.task, batch)
-        masks = feed.masks(self._spec, self._config, self._build, batch, self._calls)
+        masks = feed.masks(self._spec, self._config, self._build, batch, self._training.steps)
         probes = {name: tensor.requires_grad_() for name, tensor in self._tensors(extra).items()}
         self._model.train()
         values = self._call({**self._tensors(batch), **self._tensors(masks), **probes})

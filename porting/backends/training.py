@@ -1,0 +1,60 @@
+"""A training step as every framework makes it: scale, differentiate, check, update, adjust."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from porting.backends.protocol import StepResult
+from porting.errors import UsageError
+from porting.model.recipe import Recipe
+from porting.model.update import Rates, Scale, rates
+
+Grads = TypeVar("Grads")
+
+
+@dataclass(slots=True)
+class Training:
+    """How far a session has trained.
+
+    steps: made, skipped ones too; the masks of dropout follow it. updates: made; the schedule follows it.
+    """
+
+    recipe: Recipe | None
+    steps: int = 0
+    updates: int = 0
+    scale: Scale = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start at the recipe's scale."""
+        self.scale = Scale(1.0) if self.recipe is None else Scale.start(self.recipe.loss_scale)
+
+    def wanted(self) -> Recipe:
+        """The recipe. Raises: UsageError if the session was opened without one."""
+        if self.recipe is None:
+            raise UsageError("a step needs a recipe: open the session with one")
+        return self.recipe
+
+    def step(
+        self,
+        differentiate: Callable[[float], tuple[float, Grads]],
+        finite: Callable[[Grads], bool],
+        update: Callable[[Grads, Rates, float], float],
+    ) -> StepResult:
+        """One step.
+
+        differentiate: the loss, and the gradients of the loss times a scale. finite: whether all of those are.
+        update: changes the weights by gradients, at rates, each gradient first times the number (1 / scale); the norm.
+        """
+        recipe, scale = self.wanted(), self.scale
+        now = rates(recipe, self.updates)
+        loss, grads = differentiate(scale.value)
+        self.steps += 1
+        overflow = recipe.loss_scale.kind != "none" and not finite(grads)
+        self.scale = scale.after(recipe.loss_scale, overflow=overflow)
+        if overflow:
+            return StepResult(loss, now.lr, float("inf"), scale.value, overflow=True)
+        norm = update(grads, now, 1 / scale.value)
+        self.updates += 1
+        return StepResult(loss, now.lr, norm, scale.value)
