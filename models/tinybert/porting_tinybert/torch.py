@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
-from porting_bert.spec import IGNORED, option
-from porting_bert.torch_layers import DTYPES, Dense, Pass
 from torch import Tensor, nn
 
+from porting.backends.protocol import Build
+from porting_bert.spec import IGNORED, option
+from porting_bert.torch_backbone import Backbone
+from porting_bert.torch_layers import DTYPES, Dense, Pass
 from porting_tinybert.layout import Layout, Part, layout
-from porting_tinybert.torch_encoder import Encoder
 
 if TYPE_CHECKING:
-    from porting.backends.protocol import Build
-
     from porting_tinybert.config import TinyBertConfig
 
 Values = dict[str, Tensor]
@@ -36,15 +35,11 @@ def build(config: TinyBertConfig, build: Build) -> TinyBert:
 
 
 class TinyBert(nn.Module):
-    """A task's net; its layout says what is in it.
-
-    gathered: tables that are read by one gather, and the feature that it goes by.
-    """
+    """A task's net; its layout says what is in it."""
 
     def __init__(self, net: Layout, build: Build) -> None:
         super().__init__()
         self.layout, self.build = net, build
-        self.gathered: dict[str, str] = {}
         for part in net.parts:
             holder = self
             if part.role == "teacher":
@@ -64,15 +59,16 @@ class TinyBert(nn.Module):
                 for i in range(part.config.num_hidden_layers)
                 if f"{part.prefix}layer.{i}.attention.scores" not in distilled
             )
-        scope = f"{part.prefix}bert."
-        holder.bert = Encoder(part.config, scope, fused)
+        holder.bert = _encoder(part, fused)
         if part.head != "none":
             holder.classifier = Dense(part.config.hidden_size, part.labels)
         if not part.trained:
             holder.requires_grad_(requires_grad=False)
-        else:
-            tables = {"word_embeddings": "input_ids", "token_type_embeddings": "segment_ids"}
-            self.gathered = {f"{scope}embeddings.{name}.weight": by for name, by in tables.items()}
+
+    @property
+    def gathered(self) -> dict[str, str]:
+        """Tables all of whose uses are one gather, and the feature they are gathered by."""
+        return {} if self.layout.student.role == "teacher" else {"bert.embeddings.word_embeddings.weight": "input_ids"}
 
     def forward(
         self, batch: Mapping[str, Tensor], taps: frozenset[str] = frozenset(), step: int = 0
@@ -95,8 +91,9 @@ class TinyBert(nn.Module):
         holder: Any = self.teacher if part.role == "teacher" else self
         taps = part.own(needed)
         mode = self.build.dropout.mode if self.training and part.trained else "off"
-        run = Pass(batch if part.trained else _plain(batch), taps, mode, DTYPES[self.build.compute])
-        hidden = holder.bert(run)
+        run = EncoderPass(batch if part.trained else _plain(batch), taps, mode, DTYPES[self.build.compute])
+        run.padding = part.config.padding_idx
+        hidden = holder.bert(batch, run)
         logits = bool(taps & {"logits", "log_probs"})
         if "pooled" in taps or (logits and part.head == "sequence"):
             pooled = holder.bert.pool(hidden, run)
@@ -128,6 +125,37 @@ class TinyBert(nn.Module):
         if net.loss == "values":
             return {"loss": F.mse_loss(values["logits"].squeeze(-1), labels)}
         return {"loss": _cross_entropy(values["logits"], labels)}
+
+
+class EncoderPass(Pass):
+    """BERT's, with the tap and the gradient that are TinyBERT's own.
+
+    padding: the id whose row of the word embeddings gets no gradient.
+    """
+
+    padding: int | None = None
+
+    def drop(self, site: str, value: Tensor, rate: float) -> Tensor:
+        """Dropout at a site; what it leaves of the embeddings is hidden state 0."""
+        dropped = super().drop(site, value, rate)
+        return self.tap("encoder.input", dropped) if site == "embeddings" else dropped
+
+    def rows(self, gathered: Tensor, parameter: str) -> Tensor:
+        """With the zeros whose gradient is that of the rows; none of padding_idx, as of the table itself."""
+        if self.padding is None:
+            return super().rows(gathered, parameter)
+        kept = (self.batch["input_ids"] != self.padding)[..., None]
+        return torch.where(kept, super().rows(gathered, parameter), gathered.detach())
+
+
+def _encoder(part: Part, fused: frozenset[int]) -> Backbone:
+    """BERT's encoder with pooler. fused: layers whose attention is PyTorch's fused kernel."""
+    plain = Build("encoder")
+    backbone = Backbone(part.config.encoder, plain, pooler=True)
+    backbone.embeddings.word_embeddings.padding_idx = part.config.padding_idx
+    for index in fused:
+        backbone.encoder["layer"][index].fused = True
+    return backbone
 
 
 def _plain(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
