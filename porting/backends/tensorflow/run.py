@@ -9,11 +9,14 @@ import numpy as np
 import tensorflow as tf
 
 from porting.backends import feed
-from porting.backends.protocol import Array, Batch, Build
+from porting.backends.protocol import Array, Batch, Build, StepResult
+from porting.backends.tensorflow.recipe import Numbers, Trained, dense, finite, update
+from porting.backends.training import Training
 from porting.errors import UsageError
 from porting.model.batch import check_batch
 from porting.model.recipe import Recipe
 from porting.model.spec import Config, ModelSpec
+from porting.model.update import Rates, treatments
 
 
 def open_session(spec: ModelSpec, config: Config, build: Build, recipe: Recipe | None = None) -> TensorFlowSession:
@@ -50,7 +53,12 @@ class TensorFlowSession:
         self._trained = {name: variable for name, variable in self._named.items() if variable.trainable}
         traced: Callable[[Any], Any] = tf.function if build.mode == "graph" else lambda function: function
         self._evaluate, self._differentiate = traced(self._outputs), traced(self._slopes)
-        self._calls = 0
+        self._training = Training(recipe)
+        if recipe is not None:
+            treated = treatments(recipe, spec, "tensorflow", self.trainable)
+            with tf.device(device):
+                self._optimized = Trained.start(list(self._trained.values()), [treated[name] for name in self._trained])
+            self._update = traced(lambda grads, numbers: update(recipe, self._optimized, grads, Numbers(*numbers)))
 
     @property
     def parameters(self) -> dict[str, tuple[int, ...]]:
@@ -84,15 +92,37 @@ class TensorFlowSession:
         """The loss and its gradient for every trainable parameter; zero where the loss does not depend on it."""
         loss, found = self._backward(batch, 1.0)
         grads = {
-            name: np.zeros(tuple(variable.shape), np.float32) if grad is None else _numpy(dense(grad, variable))
+            name: np.zeros(tuple(variable.shape), np.float32) if grad is None else _numpy(dense(grad))
             for (name, variable), grad in zip(self._trained.items(), found, strict=True)
         }
         return loss, grads
 
+    def step(self, batch: Batch) -> StepResult:
+        """One training step by the recipe. Raises: UsageError if the session has none."""
+        self._training.wanted()
+        return self._training.step(
+            lambda scale: self._backward(batch, scale), lambda grads: bool(finite(grads)), self._apply
+        )
+
+    def _apply(self, grads: Sequence[Any], rates: Rates, unscale: float) -> float:
+        """Change the weights; the gradients' norm."""
+        numbers = tuple(tf.constant(n, tf.float32) for n in (rates.lr, rates.factor, rates.epsilon, unscale))
+        with tf.device(self._device):
+            return float(self._update(grads, numbers))
+
+    def slots(self) -> dict[str, dict[str, Array]]:
+        """The optimizer's moments by role and parameter name. Raises: UsageError without a recipe."""
+        self._training.wanted()
+        moments = {"m": self._optimized.m, "v": self._optimized.v}
+        return {
+            role: {name: _numpy(tensor) for name, tensor in zip(self._trained, tensors, strict=True)}
+            for role, tensors in moments.items()
+        }
+
     def _backward(self, batch: Batch, scale: float) -> tuple[float, Sequence[Any]]:
         """The loss, and the gradients of the loss times `scale`: Tensor, IndexedSlices or None."""
         check_batch(self._spec, self._config, self._build.task, batch)
-        masks = feed.masks(self._spec, self._config, self._build, batch, self._calls)
+        masks = feed.masks(self._spec, self._config, self._build, batch, self._training.steps)
         self._model.training = True
         with tf.device(self._device):
             loss, grads = self._differentiate(_tensors({**batch, **masks}), tf.constant(scale, tf.float32))
@@ -108,13 +138,6 @@ class TensorFlowSession:
                 return None, ()
             scaled = loss * scale
         return loss, tape.gradient(scaled, list(self._trained.values()))
-
-
-def dense(grad: Any, variable: Any) -> Any:
-    """A gradient with the rows of a gathered table summed."""
-    if not isinstance(grad, tf.IndexedSlices):
-        return grad
-    return tf.math.unsorted_segment_sum(grad.values, grad.indices, variable.shape[0])
 
 
 def _tensors(batch: Batch) -> dict[str, Any]:
