@@ -103,14 +103,11 @@ def target_of(
 def _from_prefix(dialect: Dialect, prefix: str) -> tuple[Scope, str]:
     """The scope whose base the prefix ends with, longest first, and what stands before it.
 
-    A prefix of no scope replaces the base's of the first one: what stands under the base follows it, the rest stays bare.
+    A prefix that no scope ends with stands before everything, which is how such names are read, too.
     """
-    bare = [scope for scope in dialect.scopes if not prefix and not scope.prefix("base")]
-    fits = bare or [s for s in dialect.scopes if s.prefix("base") and prefix.endswith(s.prefix("base"))]
+    fits = [scope for scope in dialect.scopes if prefix.endswith(scope.prefix("base"))]
     if not fits:
-        usual = dialect.scopes[0]
-        levels = {k: prefix if v == usual.prefix("base") else "" for k, v in usual.levels.items()}
-        return Scope({**levels, "base": prefix}, usual.variables), ""
+        return Scope({}, dialect.scopes[0].variables), prefix
     best = max(fits, key=lambda scope: len(scope.prefix("base")))
     return best, prefix[: len(prefix) - len(best.prefix("base"))]
 
