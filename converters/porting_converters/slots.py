@@ -62,7 +62,7 @@ MINDSPORE = (
     SlotForm(
         "AdamW",
         {"m": "exp_avg.{name}", "v": "exp_avg_sq.{name}", "vmax": "max_exp_avg_sq.{name}"},
-        {"step": Scalar("state_step", "int32"), "learning_rate": Scalar("learning_rate_group_0")},
+        {"step": Scalar("state_step", "int32")},
         bias_correction=True,
         defaults=_ADAM_W,
     ),

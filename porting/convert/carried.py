@@ -13,10 +13,11 @@ from porting.checkpoint.entry import TensorEntry
 from porting.checkpoint.storage import InMemory
 from porting.convert.ledger import Record
 from porting.convert.names import listed
+from porting.convert.naming import Reference
 from porting.convert.optimizer_state import OptimizerState
 from porting.convert.plan import Dropped, Plan, Planned
 from porting.convert.source import Source
-from porting.convert.table import Scalar, SlotForm
+from porting.convert.table import Dialect, Scalar, SlotForm
 from porting.errors import UsageError
 
 
@@ -35,21 +36,29 @@ class Carried:
     optimizer: Mapping[str, Any] | None = None
 
 
-def moments(
-    source: Source,
-    state: OptimizerState,
-    plans: Sequence[Plan],
-    form: SlotForm,
-    name_of: Callable[[Planned, str], str],
-) -> Carried:
+@dataclass(frozen=True)
+class Moved:
+    """What became of the parameters, which decides about their slots.
+
+    dropped: parameters that were not carried over. like: a reference that the target follows.
+    """
+
+    source: Source
+    plans: Sequence[Plan]
+    dropped: Sequence[Dropped]
+    dialect: Dialect
+    like: Reference | None = None
+
+
+def moments(moved: Moved, state: OptimizerState, form: SlotForm, name_of: Callable[[Planned, str], str]) -> Carried:
     """Every slot by its parameter's rule; reasons for those that cannot follow it. A tied copy has none of its own."""
     entries: dict[str, TensorEntry] = {}
     records: list[Record] = []
-    reasons: dict[str, str] = {line.name: line.reason for plan in plans for line in plan.dropped}
+    reasons: dict[str, str] = {line.name: line.reason for line in moved.dropped}
     why: dict[str, str] = {}
     bare: list[str] = []
     taken: set[str] = set()
-    for one in (one for plan in plans if trained(state, plan) for one in plan.tensors if not one.tied):
+    for one in (one for plan in moved.plans if trained(state, plan) for one in plan.tensors if not one.tied):
         reason = _obstacle(state, one)
         if reason is not None:
             why |= dict.fromkeys(one.all_sources, reason)
@@ -59,7 +68,7 @@ def moments(
         for role in [role for role in form.roles if all(role in state.slots[share] for share in one.sources)]:
             slots = {share: state.slots[share][role] for share in one.sources}
             name = name_of(one, role)
-            entry = one.entry(lambda share, of=slots: source.tensors[of[share]], name)  # type: ignore[misc]
+            entry = one.entry(lambda share, of=slots: moved.source.tensors[of[share]], name)  # type: ignore[misc]
             entries[name] = entry
             taken |= set(slots.values())
             records.append(

@@ -29,6 +29,9 @@ _LABEL = re.compile(r"[a-z]\w*'*", re.ASCII)
 _DIGITS = r"(?:0|[1-9][0-9]{0,8})"
 _FREE = r"[^/.\s]+"
 
+FREE_WORD = re.compile(_FREE)
+"""What a free field of a name may hold."""
+
 
 @dataclass(frozen=True, slots=True)
 class Field:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from porting.checkpoint.entry import TensorEntry
-from porting.convert.carried import Carried, difference, moments, scalar_entry, scalar_record, scalar_value
+from porting.convert.carried import Carried, Moved, difference, moments, scalar_entry, scalar_record, scalar_value
 from porting.convert.ledger import Record
 from porting.convert.match import Match
 from porting.convert.naming import Reference
@@ -32,23 +32,22 @@ def leave_optimizer(source: Source, match: Match) -> Carried:
     return Carried(dropped=tuple(Dropped(name, "optimizer state: --with-optimizer carries it") for name in names))
 
 
-def carry_optimizer(
-    source: Source, match: Match, plans: Sequence[Plan], dialect: Dialect, like: Reference | None = None
-) -> Carried:
+def carry_optimizer(moved: Moved, match: Match) -> Carried:
     """Slots by the rules of their parameters, scalars by role; the rest is dropped with its reason.
 
-    like: a reference whose optimizer's form is taken, if it has one.
+    A reference's optimizer is the target's, if it has one.
     Raises: UsageError if the source has no optimizer state that can be understood, or the target's dialect no
         names for it; MismatchError for slots of other shapes than their parameters.
     """
-    state = _understood(source, match, plans)
+    source, dialect = moved.source, moved.dialect
+    state = _understood(source, match, moved.plans)
     if not dialect.slots:
         raise UsageError(f"--with-optimizer: {dialect.name} has no names for optimizer state")
-    form = _target_form(state.form, dialect, like)
+    form = _target_form(state.form, dialect, moved.like)
     _check_shapes(source, state)
     if dialect.framework == "pytorch":
-        return torch_optimizer(source, state, plans, dialect, form, like)
-    carried = moments(source, state, plans, form, lambda one, role: slot_name(form, role, one.name))
+        return torch_optimizer(moved, state, form)
+    carried = moments(moved, state, form, lambda one, role: slot_name(form, role, one.name))
     scalars = _scalars(source, state, form)
     return Carried(
         {**carried.entries, **scalars.entries},

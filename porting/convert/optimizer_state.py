@@ -34,7 +34,8 @@ class OptimizerState:
 
     form: how the source names it; its bias correction is what the state says, where it says it.
     slots: parameter to role to the source tensor. step: steps taken; None if the source does not say.
-    steps: per parameter, where the source counts them so, counters the tensors that hold them. betas: `beta1` and `beta2` as powers, as far as known.
+    steps: per parameter, where the source counts them so; counters: the tensors that hold those.
+    betas: `beta1` and `beta2` as powers, as far as known.
     rate: the learning rate, where the source has one for all. groups: PyTorch's; empty for the others.
     sources: tensors that a role of a scalar comes from.
     """

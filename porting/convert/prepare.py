@@ -11,11 +11,13 @@ from typing import Any
 from porting.checkpoint.entry import TensorEntry
 from porting.checkpoint.equal import equal_bits
 from porting.checkpoint.registry import read
+from porting.convert.carried import Moved
 from porting.convert.config import Config, find_config
 from porting.convert.ledger import Record
 from porting.convert.match import Match, find
 from porting.convert.names import allowed, collapse, ranges
 from porting.convert.naming import Held, Reference, Wishes, against_reference, against_sizes, reference, target_of
+from porting.convert.notation import FREE_WORD
 from porting.convert.optimizer import carry_optimizer, leave_optimizer
 from porting.convert.parameters import float_dtype, parameters
 from porting.convert.plan import Dropped, Plan, plan_model, tie_pairs
@@ -102,7 +104,7 @@ def prepare(request: Request) -> Prepared:
     like = reference(state_dict_of(read(request.like)), match, dialect) if request.like else None
     unplannable = [problem for bound in bounds for problem in bound.problems] + _layers(request, bounds)
     unexpected, refused = _unknown(match, request.allow_unexpected)
-    problems = [*unplannable, *_refusals(source, match, refused), *_required(request, match)]
+    problems = [*unplannable, *_refusals(source, match, refused), *_required(request, match), *_fields(request, match)]
     if unplannable:
         problems += against_sizes(bounds, like, layers_chosen=request.layers is not None) if like else []
         raise MismatchError(_title(source, match, dialect), problems)
@@ -137,6 +139,18 @@ def _required(request: Request, match: Match) -> list[str]:
     lacking = [name for name in request.require if name in known and name not in there]
     return [f"group {name}: required, but the checkpoint does not have it" for name in lacking] + [
         f"group {name}: not known; there are {', '.join(known)}" for name in request.require if name not in known
+    ]
+
+
+def _fields(request: Request, match: Match) -> list[str]:
+    """Values for fields of names that the family does not have, or that could not be read back."""
+    cells = (form.cell for _, row in match.family.rows() for forms in row.cells.values() for form in forms)
+    known = sorted({part.name for cell in cells for part in cell.fields if part.kind == "free"})
+    there = ", ".join(known) or "none"
+    return [f"field {name}: not known; there are {there}" for name in request.variables if name not in known] + [
+        f"field {name}: wanted a word without / . and spaces, got {value!r}"
+        for name, value in request.variables.items()
+        if name in known and not FREE_WORD.fullmatch(value)
     ]
 
 
@@ -201,7 +215,8 @@ def _assemble(
     entries, records = parameters(source, plans, like, float_dtype(request.dtype))
     dropped += [Dropped(key, "state of a training loop, no weight") for key in other_keys(source.checkpoint)]
     wanted = request.with_optimizer or request.optimizer is not None
-    carried = carry_optimizer(source, match, plans, dialect, like) if wanted else leave_optimizer(source, match)
+    moved = Moved(source, plans, dropped, dialect, like)
+    carried = carry_optimizer(moved, match) if wanted else leave_optimizer(source, match)
     entries, records, tree = nested(entries, records, carried)
     return Prepared(
         request=request,

@@ -9,9 +9,9 @@ One file, because moments without their weights are worth nothing, and because a
 `load_state_dict` goes by position and not by name: the integers count the parameters in the order in which the
 model of the dialect registers them, and `param_names` stands beside them so that any other order can be told.
 
-State that comes from PyTorch keeps its groups. Any other becomes one group, with the hyper-parameters that the checkpoint
-says, else those of the optimizer's code, which a note lists; the learning rate, if nothing says it, is 0, so that a
-step without a rate changes nothing. `correct_bias` is False if the moments are those of an optimizer without bias
+State that comes from PyTorch keeps its groups. Any other becomes one group, with the hyper-parameters that the
+checkpoint says, else those of the optimizer's code, which a note lists; the learning rate, if nothing says it, is 0,
+so that a step without a rate changes nothing. `correct_bias` is False if the moments are those of an optimizer without bias
 correction (the word of transformers' AdamW); torch.optim ignores it.
 """
 
@@ -23,13 +23,12 @@ from typing import Any
 
 from porting.checkpoint.entry import TensorEntry
 from porting.checkpoint.torch.tree import TensorRef, encode
-from porting.convert.carried import Carried, difference, moments, scalar_entry, scalar_record, trained
+from porting.convert.carried import Carried, Moved, difference, moments, scalar_entry, scalar_record, trained
 from porting.convert.ledger import Record
-from porting.convert.naming import Reference
 from porting.convert.optimizer_state import OptimizerState
 from porting.convert.plan import Dropped, Plan, Planned
 from porting.convert.source import Source
-from porting.convert.table import Dialect, Scalar, SlotForm
+from porting.convert.table import Scalar, SlotForm
 from porting.convert.torch_parameters import STATE_DICT_ORDER, module_order
 from porting.convert.zeros import is_zero
 from porting.errors import UsageError
@@ -48,32 +47,25 @@ class _Group:
     options: Mapping[str, Any]
 
 
-def torch_optimizer(
-    source: Source,
-    state: OptimizerState,
-    plans: Sequence[Plan],
-    dialect: Dialect,
-    form: SlotForm,
-    like: Reference | None,
-) -> Carried:
+def torch_optimizer(moved: Moved, state: OptimizerState, form: SlotForm) -> Carried:
     """The state as torch.optim.AdamW keeps it.
 
     Raises: UsageError if the source does not say how many steps were taken.
     """
     if state.step is None:
         raise UsageError(
-            f"--with-optimizer: {source.checkpoint.path} does not say how many steps {state.form.optimizer} took, "
-            "and PyTorch's optimizers go on from a step"
+            f"--with-optimizer: {moved.source.checkpoint.path} does not say how many steps {state.form.optimizer} "
+            "took, and PyTorch's optimizers go on from a step"
         )
-    state = _without_unused_maximum(source, state)
-    groups, notes = _groups(state, plans, dialect, like)
+    state = _without_unused_maximum(moved.source, state)
+    groups, notes = _groups(moved, state)
     number = {name: i for i, name in enumerate(name for group in groups for name in group.names)}
 
     def place(one: Planned, role: str) -> str:
         return f"{OPTIMIZER}.state.{number[one.name]}.{form.roles[role]}"
 
-    carried = moments(source, state, plans, form, place)
-    entries, records = _steps(source, state, plans, carried.entries, number)
+    carried = moments(moved, state, form, place)
+    entries, records = _steps(moved, state, carried.entries, number)
     kept: dict[int, dict[str, Any]] = {}
     for name in [*entries, *carried.entries]:
         _, _, key, word = name.split(".")
@@ -112,19 +104,18 @@ def nested(
     return renamed, [replace(record, target=names[record.target]) for record in records], tree
 
 
-def _groups(
-    state: OptimizerState, plans: Sequence[Plan], dialect: Dialect, like: Reference | None
-) -> tuple[list[_Group], list[str]]:
+def _groups(moved: Moved, state: OptimizerState) -> tuple[list[_Group], list[str]]:
     """The target's parameters in groups, in the order of the model, or of a reference that torch.save wrote."""
     origin: dict[str, str] = {}
-    for plan in plans:
+    for plan in moved.plans:
         if not state.groups and not trained(state, plan):
             continue
         origin |= {one.name: one.sources[0] for one in plan.tensors if not one.tied}
         origin |= {zero.name: zero.like for zero in plan.zeros}
-    order = module_order(origin, dialect.modules)
-    if like is not None and like.checkpoint.format in STATE_DICT_ORDER:
-        order.sort(key={name: i for i, name in enumerate(like.checkpoint)}.__getitem__)
+    order = module_order(origin, moved.dialect.modules)
+    if moved.like is not None and moved.like.checkpoint.format in STATE_DICT_ORDER:
+        place = {name: i for i, name in enumerate(moved.like.checkpoint)}
+        order.sort(key=lambda name: place.get(name, len(place)))
     if not state.groups:
         options, notes = _options(state)
         return [_Group(tuple(order), options)], notes
@@ -133,7 +124,7 @@ def _groups(
         _Group(tuple(name for name in order if member.get(origin[name]) == number), _said(group.options, state.form))
         for number, group in enumerate(state.groups)
     ]
-    return groups, _torn(plans, member)
+    return groups, _torn(moved.plans, member)
 
 
 def _torn(plans: Sequence[Plan], member: Mapping[str, int]) -> list[str]:
@@ -154,17 +145,14 @@ def _said(options: Mapping[str, Any], form: SlotForm) -> dict[str, Any]:
 
 
 def _options(state: OptimizerState) -> tuple[dict[str, Any], list[str]]:
-    """Options of the only group: what the source says, what its optimizer's code says, and a rate that changes nothing."""
-    betas = tuple(
-        (power.base if (power := state.betas.get(f"beta{i + 1}")) else None) or usual
-        for i, usual in enumerate(state.form.defaults["betas"])
-    )
+    """Options of the only group: what the source says, what its code says, and a rate that changes nothing."""
+    told = [power.base if (power := state.betas.get(role)) else None for role in ("beta1", "beta2")]
+    usual = state.form.defaults["betas"]
+    betas = tuple(beta or other for beta, other in zip(told, usual, strict=True))
     options = {"lr": state.rate or 0.0, **state.form.defaults, "betas": betas}
-    assumed = [key for key in state.form.defaults if key != "betas" or len(state.betas) < 2]
-    notes = [
-        f"{OPTIMIZER}: {', '.join(f'{key} {options[key]}' for key in assumed)} are those of {state.form.optimizer}'s code, "
-        "the checkpoint does not say them"
-    ]
+    assumed = ", ".join(f"{key} {options[key]}" for key in state.form.defaults if key != "betas" or None in told)
+    code = f"those of {state.form.optimizer}'s code, the checkpoint does not say them"
+    notes = [f"{OPTIMIZER}: {assumed} are {code}"]
     if not state.rate:
         notes.append(
             f"{OPTIMIZER}: lr is 0, the checkpoint does not say it; set it in param_groups after load_state_dict"
@@ -179,11 +167,7 @@ def _options(state: OptimizerState) -> tuple[dict[str, Any], list[str]]:
 def _without_unused_maximum(source: Source, state: OptimizerState) -> OptimizerState:
     """The state without the maxima of AMSGrad if they were never written: MindSpore keeps them in any case."""
     maxima = [roles["vmax"] for roles in state.slots.values() if "vmax" in roles]
-    if (
-        state.groups
-        or not maxima
-        or not is_zero(source.tensors[min(maxima, key=lambda name: source.tensors[name].count)])
-    ):
+    if state.groups or not all(is_zero(source.tensors[name]) for name in maxima):
         return state
     gone = tuple(Dropped(name, "zeros: amsgrad is off") for name in maxima)
     slots = {
@@ -193,26 +177,22 @@ def _without_unused_maximum(source: Source, state: OptimizerState) -> OptimizerS
 
 
 def _steps(
-    source: Source,
-    state: OptimizerState,
-    plans: Sequence[Plan],
-    slots: Mapping[str, TensorEntry],
-    number: Mapping[str, int],
+    moved: Moved, state: OptimizerState, slots: Mapping[str, TensorEntry], number: Mapping[str, int]
 ) -> tuple[dict[str, TensorEntry], list[Record]]:
     """A step for every parameter that has moments; its own, where the source counts them per parameter."""
-    moved = {name.rpartition(".")[0] for name in slots}
+    having = {name.rpartition(".")[0] for name in slots}
     entries: dict[str, TensorEntry] = {}
     records: list[Record] = []
-    for one in (one for plan in plans for one in plan.tensors):
+    for one in (one for plan in moved.plans for one in plan.tensors):
         place = f"{OPTIMIZER}.state.{number.get(one.name)}"
-        if place not in moved or f"{place}.step" in entries:
+        if place not in having or f"{place}.step" in entries:
             continue
         share = one.sources[0]
         step = state.steps.get(share, state.step)
         sources = (state.counters[share],) if share in state.counters else state.sources.get("step", ())[:1]
         entry = scalar_entry(f"{place}.step", step or 0, _STEP)
         entries[entry.name] = entry
-        records.append(replace(scalar_record(source, entry, sources, "step"), group=one.group))
+        records.append(replace(scalar_record(moved.source, entry, sources, "step"), group=one.group))
     return entries, records
 
 

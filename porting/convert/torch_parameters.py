@@ -71,10 +71,9 @@ def parameters_of(state: TorchState, order: Sequence[str], shapes: Shapes) -> di
     keys: list[Key] = [key for group in state.groups for key in group["params"]]
     named = _own_names(state)
     if named is not None:
-        prefix = _prefix(named, shapes)
-        found = {key: _resolved(name, prefix, shapes) for key, name in zip(keys, named, strict=True)}
-        if not any(found.values()):
-            raise UsageError(f"{state.title}: none of its parameters is in the model: {listed(named)}")
+        prefix = _prefix(state, named, shapes)
+        full = [prefix + _unwrapped(name) for name in named]
+        found = {key: name if name in shapes else None for key, name in zip(keys, full, strict=True)}
         wrong = _misfits(state, found, shapes)
         if wrong:
             raise UsageError(f"{state.title}: {'; '.join(wrong[:3])}")
@@ -95,21 +94,30 @@ def _own_names(state: TorchState) -> list[str] | None:
     return names if names and len(set(names)) == len(names) else None
 
 
-def _prefix(names: Sequence[str], shapes: Shapes) -> str:
-    """What stands before the names in the checkpoint (`model.` in a training checkpoint): that which finds most."""
-    first = next((name for name in map(_unwrapped, names) if any(known.endswith(name) for known in shapes)), "")
-    tried = {known[: len(known) - len(first)] for known in shapes if first and known.endswith(first)} | {""}
-    return max(sorted(tried), key=lambda prefix: sum(prefix + _unwrapped(name) in shapes for name in names))
+def _prefix(state: TorchState, names: Sequence[str], shapes: Shapes) -> str:
+    """What stands before the names in the checkpoint (`model.` in a training checkpoint): that which finds most.
+
+    Raises: UsageError if the names are found nowhere, or in several places equally.
+    """
+    bare = [_unwrapped(name) for name in names]
+    tried = {known.removesuffix(bare[0]) for known in shapes if f".{known}".endswith(f".{bare[0]}")} | {""}
+    for first in bare[1:]:  # the first name may be one that the checkpoint does not hold
+        if len(tried) > 1:
+            break
+        tried |= {known.removesuffix(first) for known in shapes if f".{known}".endswith(f".{first}")}
+    hits = {prefix: sum(prefix + name in shapes for name in bare) for prefix in tried}
+    best = [prefix for prefix in sorted(hits) if hits[prefix] == max(hits.values())]
+    if not hits[best[0]]:
+        raise UsageError(f"{state.title}: none of its parameters is in the model: {listed(names)}")
+    if len(best) > 1:
+        raise UsageError(f"{state.title}: its parameters are in the model {len(best)} times: {listed(names)}")
+    return best[0]
 
 
 def _unwrapped(name: str) -> str:
     for wrapper in _WRAPPERS:
         name = name.removeprefix(wrapper)
     return name
-
-
-def _resolved(name: str, prefix: str, shapes: Shapes) -> str | None:
-    return next((full for full in (prefix + name, prefix + _unwrapped(name), name) if full in shapes), None)
 
 
 def _by_groups(state: TorchState, keys: Sequence[Key], order: Sequence[str], shapes: Shapes) -> dict[Key, str]:

@@ -69,7 +69,8 @@ def adam(tmp_path):
 )
 def test_there_and_back_is_the_same_to_the_byte(source, to, out, tmp_path):
     first = convert(source, tmp_path / out, to=to, with_optimizer=True)
-    convert(tmp_path / out, tmp_path / "back", to="google", with_optimizer=True, variables={"task": "mnli"})
+    task = {"task": "mnli"} if source == XLNET else {}
+    convert(tmp_path / out, tmp_path / "back", to="google", with_optimizer=True, variables=task)
     assert_same(tensors(source), tensors(tmp_path / "back"))
     assert not first.dropped
     assert verify(tmp_path / f"{out}.port.json").problems == ()
