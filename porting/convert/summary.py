@@ -96,13 +96,13 @@ def ledger_lines(ledger: Ledger) -> list[str]:
         key = (re.sub(r"[0-9]+", "#", record.target), " ".join(record.operation), str(record.shape), record.dtype)
         rows.setdefault(key, []).append(record)
     table: list[tuple[str, ...]] = []
-    for key, records in rows.items():
+    for line, records in rows.items():
         sources = collapse([name for record in records for name in record.sources])
         more = f" and {len(sources) - 2} more" if len(sources) > 2 else ""
         for target in collapse([record.target for record in records]):
-            table.append((", ".join(sources[:2]) + more, key[1], target, f"{key[3]} {key[2]}"))
+            table.append((", ".join(sources[:2]) + more, line[1], target, f"{line[3]} {line[2]}"))
     widths = [max((len(line[i]) for line in table), default=0) for i in range(3)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(line, [*widths, 0], strict=True)).rstrip() for line in table]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(cells, [*widths, 0], strict=True)).rstrip() for cells in table]
 
 
 def summary(ledger: Ledger, *, dry_run: bool = False) -> list[str]:
