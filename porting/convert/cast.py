@@ -27,17 +27,21 @@ class Cast:
     overflowed: list[int] = field(default_factory=list, compare=False)
 
     def read(self, box: Box = ()) -> Array:
+        return self._rounded(self.inner.read(box))
+
+    def _rounded(self, values: Array) -> Array:
+        """Eight bits and fewer go by float32, which holds them exactly: ml_dtypes does not cast all of them directly."""
+        exact = values.astype(np.float32) if self.source.bits <= 8 else values
         with np.errstate(all="ignore"):
-            return self.inner.read(box).astype(self.dtype.numpy())
+            return exact.astype(self.dtype.numpy())
 
     def pieces(self, piece: int) -> Iterator[Array]:
         """The bytes in order."""
-        carrier, target = self.source.numpy(), self.dtype.numpy()
+        carrier = self.source.numpy()
         for part in storage_pieces(self.inner, self.shape, self.source.itemsize, piece, keep=True):
             values = part.view(carrier)
-            with np.errstate(all="ignore"):
-                rounded = values.astype(target)
-            lost = int(np.count_nonzero(np.isfinite(values)) - np.count_nonzero(np.isfinite(rounded)))
+            rounded = self._rounded(values)
+            lost = int(np.count_nonzero(np.isfinite(values) & ~np.isfinite(rounded)))
             if lost:
                 self.overflowed.append(lost)
             yield rounded.view(np.uint8)

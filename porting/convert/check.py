@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations
 
@@ -10,12 +11,13 @@ from porting.convert.overlap import templates_overlap
 from porting.convert.rule import lost_labels
 from porting.convert.table import Family, Group
 
-_Name = tuple[Group, str, Template]
+_Name = tuple[Group, Template]
 
 
 def problems_of(family: Family) -> list[str]:
     """Every problem of the table, one line each."""
-    return [*_unknown_dialects(family), *_overlaps(family), *_underivable(family), *_dangling_ties(family)]
+    checks = (_unknown_dialects, _same_keys, _overlaps, _underivable, _dangling_ties)
+    return [problem for check in checks for problem in check(family)]
 
 
 def _unknown_dialects(family: Family) -> Iterator[str]:
@@ -26,16 +28,23 @@ def _unknown_dialects(family: Family) -> Iterator[str]:
                 yield f"{line.key}: dialect {name} is not listed"
 
 
+def _same_keys(family: Family) -> Iterator[str]:
+    """Rows that could not be told apart by the names that they go by in code and messages."""
+    for key, count in Counter(line.key for _, line in family.rows()).items():
+        if count > 1:
+            yield f"{key}: {count} rows go by this name; put a dialect first in which they differ, or name fields apart"
+
+
 def _overlaps(family: Family) -> Iterator[str]:
     """Names that two rows of one dialect match, whatever prefixes stand before them."""
     for dialect in family.dialects:
         names: list[_Name] = [
-            (member, line.key, template)
+            (member, template)
             for member, line in family.rows()
             for template in dict.fromkeys(t for v in line.cells.get(dialect.name, ()) for t in v.cell.templates)
         ]
-        for (in_a, key_a, one), (in_b, key_b, two) in _candidates(names):
-            if not in_a.may_share(in_b) and (key_a != key_b or one != two):
+        for (in_a, one), (in_b, two) in _candidates(names):
+            if not in_a.may_share(in_b):
                 spelling = templates_overlap(one, two)
                 if spelling:
                     yield f"{dialect.name}: {spelling} matches both {one} and {two}"
@@ -48,12 +57,12 @@ def _candidates(names: list[_Name]) -> Iterator[tuple[_Name, _Name]]:
     """
     buckets: dict[str, list[_Name]] = {}
     for name in names:
-        tail = name[2].tail
+        tail = name[1].tail
         buckets.setdefault(tail[-4:] if len(tail) >= 4 else "", []).append(name)
     short = buckets.pop("", [])
     for bucket in buckets.values():
         for one, two in combinations(bucket, 2):
-            a, b = one[2].tail, two[2].tail
+            a, b = one[1].tail, two[1].tail
             if a.endswith(b) or b.endswith(a):
                 yield one, two
     yield from combinations(short, 2)

@@ -62,6 +62,10 @@ def _tied(one: Planned, source: Source, owners: _Owners) -> TensorEntry:
     return entry if owner == one.name else replace(entry, tied=owner)
 
 
+SCALED = frozenset({"float4_e2m1fn", "float8_e8m0fnu"})
+"""Parts of the OCP microscaling formats: without NaN or without sign, they mean nothing without their other half."""
+
+
 def float_dtype(name: str | None) -> DType | None:
     """The floating dtype of that name.
 
@@ -69,7 +73,7 @@ def float_dtype(name: str | None) -> DType | None:
     """
     if name is None:
         return None
-    if name not in DTYPES or DTYPES[name].kind != "float":
-        floats = ", ".join(kind.name for kind in DTYPES.values() if kind.kind == "float")
-        raise UsageError(f"--dtype {name}: wanted one of {floats}")
+    floats = [kind.name for kind in DTYPES.values() if kind.kind == "float" and kind.name not in SCALED]
+    if name not in floats:
+        raise UsageError(f"--dtype {name}: wanted one of {', '.join(floats)}")
     return DTYPES[name]

@@ -307,7 +307,7 @@ class _Job:
                 return None
             shares.append(self._share(names[0], {**fixed, **dict(zip(stack, at, strict=True))}, stack))
             equal += [(names[0], other) for other in names[1:]]
-        dims = self._dims(cell, shares[0].name)
+        dims = self._dims(cell, shares[0].name, self.sizes)
         shape = self._shape(cell, dims)
         name = _wanted_name(self.target, self.group, cell, values)
         if name is None:
@@ -348,16 +348,15 @@ class _Job:
 
     def _share(self, name: str, at: Mapping[str, int], stack: Sequence[str]) -> Share:
         labels = self._labels(self.rule.source)
-        dims = self._dims(self.rule.source, name)
+        dims = self._dims(self.rule.source, name, self.bound.sizes)
         taken = set(self.rule.split) | {label for label in stack if label in labels}
         index = tuple(self._old(label, at[label]) if label in taken else None for label in labels)
         left = [label for label in labels if label not in taken]
         wanted = [label for label in self._labels(self.rule.target) if label in left]
         return Share(name, dims, index, tuple(left.index(label) for label in wanted))
 
-    def _dims(self, cell: Cell, name: str) -> tuple[int, ...]:
-        """Sizes of `_labels(cell)`; the source keeps its own layer count, a whole fold its shape."""
-        source = cell is self.rule.source
+    def _dims(self, cell: Cell, name: str, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """Sizes of `_labels(cell)`; a fold that stays whole has that of the source tensor."""
         whole = {"\0".join(axis): axis for axis in cell.axes if not self._open(axis)}
         dims: list[int] = []
         for label in self._labels(cell):
@@ -365,7 +364,6 @@ class _Job:
                 axes, shape = self.rule.source.axes, self.entries[name].shape
                 dims.append(shape[axes.index(whole[label])])
             else:
-                sizes = self.bound.sizes if source else self.sizes
                 dims.append(sizes[size_label(label)])
         return tuple(dims)
 
