@@ -220,9 +220,7 @@ def test_numbers_that_no_model_has_end_at_once(number: str, tmp_path: Path) -> N
 
 def test_names_with_leading_zeros_are_no_layers(tmp_path: Path) -> None:
     arrays = google_bert() | {"bert/encoder/layer_00/output/dense/bias": np.ones(8, "f4")}
-    assert refused(tmp_path, arrays) == (
-        "bert/encoder/layer_00/output/dense/bias  unexpected: no row of bert google",
-    )
+    assert refused(tmp_path, arrays) == ("bert/encoder/layer_00/output/dense/bias  unexpected: no row of bert google",)
 
 
 def test_both_spellings_of_one_tensor_are_not_merged(tmp_path: Path) -> None:

@@ -1,0 +1,144 @@
+"""Arranged storages: boxes of them, and their bytes in pieces, against numpy on the whole."""
+
+from __future__ import annotations
+
+from itertools import product
+from math import prod
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from porting.checkpoint import pieces as pieces_module
+from porting.checkpoint.dtypes import from_numpy
+from porting.checkpoint.pieces import storage_pieces
+from porting.checkpoint.storage import InMemory
+from porting.checkpoint.tiles import copy, pack
+from porting.convert import arrange
+from porting.convert.arrange import Arranged, Part
+
+Array = np.ndarray[Any, np.dtype[Any]]
+DTYPES = [np.uint8, np.float16, np.float32, np.float64, np.complex128]
+
+
+def numbered(shape: tuple[int, ...], dtype: type) -> Array:
+    """Random bits, so that no element stands for another."""
+    width = np.dtype(dtype).itemsize
+    raw = np.random.default_rng(prod(shape)).integers(0, 256, (*shape, width), np.uint8)
+    return np.ascontiguousarray(raw).view(dtype).reshape(shape)
+
+
+def same(one: Array, two: Array) -> bool:
+    return one.shape == two.shape and np.ascontiguousarray(one).tobytes() == np.ascontiguousarray(two).tobytes()
+
+
+@st.composite
+def arranged(draw: st.DrawFn) -> tuple[Arranged, Array]:
+    """A random arrangement and the array that it is: permuted, folded, split or stacked."""
+    dims = tuple(draw(st.lists(st.integers(0, 5), min_size=1, max_size=4)))
+    order = tuple(draw(st.permutations(range(len(dims)))))
+    dtype = draw(st.sampled_from(DTYPES))
+    full = numbered(dims, dtype)
+    want = full.transpose(order)
+    cut = draw(st.integers(0, want.ndim))
+    folded = (*want.shape[:cut], prod(want.shape[cut:])) if cut < want.ndim else want.shape
+    whole_dims = tuple(want.shape)
+    axis = draw(st.integers(-1, len(dims) - 1))
+    if axis < 0:
+        stored = full.reshape(-1) if draw(st.booleans()) else full
+        index: tuple[int | None, ...] = (None,) * len(dims)
+        part = Part(InMemory(stored), stored.shape, dims, index, order)
+        return Arranged((part,), whole_dims, folded, (), from_numpy(full.dtype)), want.reshape(folded)
+    assume(dims[axis] > 0)
+    position = order.index(axis)
+    left = [i for i in range(len(dims)) if i != axis]
+    inner = tuple(left.index(i) for i in order if i != axis)
+    parts = tuple(
+        Part(InMemory(full), full.shape, dims, tuple(n if i == axis else None for i in range(len(dims))), inner)
+        for n in range(dims[axis])
+    )
+    return Arranged(parts, whole_dims, folded, (position,), from_numpy(full.dtype)), want.reshape(folded)
+
+
+@given(arranged(), st.data())
+def test_a_box_is_the_box_of_the_whole(made: tuple[Arranged, Array], data: st.DataObject) -> None:
+    storage, want = made
+    assert same(storage.read(), want)
+    box = []
+    for size in want.shape[: data.draw(st.integers(0, want.ndim))]:
+        start = data.draw(st.integers(0, size))
+        box.append(slice(start, data.draw(st.integers(start, size))))
+    assert same(storage.read(tuple(box)), want[tuple(box)])
+
+
+@given(arranged(), st.integers(1, 200), st.sampled_from([0, 1, 64, 1 << 20]))
+def test_pieces_are_the_bytes_in_order(made: tuple[Arranged, Array], piece: int, held: int) -> None:
+    """Small pieces and a small limit of held bytes take small tensors along the way of large ones."""
+    storage, want = made
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arrange, "HELD", held)
+        patch.setattr(pieces_module, "HELD", held)
+        patch.setattr(arrange, "LARGER", 2)
+        got = b"".join(part.tobytes() for part in storage_pieces(storage, want.shape, want.itemsize, piece))
+    assert got == np.ascontiguousarray(want).tobytes()
+
+
+def test_a_stack_of_transposed_parts_over_two_fields() -> None:
+    full = numbered((2, 3, 7, 5), np.float32)
+    parts = tuple(
+        Part(InMemory(np.ascontiguousarray(full[i, j].T)), (5, 7), (5, 7), (None, None), (1, 0))
+        for i, j in product(range(2), range(3))
+    )
+    storage = Arranged(parts, (2, 7, 3, 5), (2, 7, 15), (0, 2), from_numpy(full.dtype))
+    want = full.transpose(0, 2, 1, 3).reshape(2, 7, 15)
+    assert same(storage.read(), want)
+    assert same(storage.read((slice(1, 2), slice(2, 5))), want[1:2, 2:5])
+    assert b"".join(part.tobytes() for part in storage.pieces(16)) == np.ascontiguousarray(want).tobytes()
+
+
+STRIDED = st.lists(
+    st.tuples(st.one_of(st.integers(0, 6), st.sampled_from([255, 256, 257, 300])), st.sampled_from([1, 2, -1, -3])),
+    min_size=0,
+    max_size=4,
+)
+
+
+@settings(deadline=None)
+@given(STRIDED, st.data(), st.sampled_from(DTYPES))
+def test_copies_of_any_strides(axes: list[tuple[int, int]], data: st.DataObject, dtype: type) -> None:
+    """Permuted, stepped and reversed views come out as numpy's own copy has them."""
+    assume(prod(max(1, n * abs(step)) for n, step in axes) < 1 << 19)
+    base = numbered(tuple(n * abs(step) for n, step in axes), dtype)
+    view = base[tuple(slice(None, None, step) for _, step in axes)]
+    view = view.transpose(data.draw(st.permutations(range(view.ndim))))
+    assert pack(view).tobytes() == np.ascontiguousarray(view).tobytes()
+    out = np.empty(view.nbytes + 16 * 16, np.uint8)
+    assert pack(view, out).tobytes() == np.ascontiguousarray(view).tobytes()
+    target = np.empty(view.shape, view.dtype)
+    copy(target, view)
+    assert target.tobytes() == np.ascontiguousarray(view).tobytes()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(513, 259), (3, 260, 300), (260, 3, 300), (260, 300, 3), (1, 700, 1, 31)])
+def test_tiles_with_edges(shape: tuple[int, ...], dtype: type) -> None:
+    full = numbered(shape, dtype)
+    for order in {
+        tuple(reversed(range(len(shape)))),
+        (*range(1, len(shape)), 0),
+        (len(shape) - 1, *range(len(shape) - 1)),
+    }:
+        view = full.transpose(order)
+        assert pack(view).tobytes() == np.ascontiguousarray(view).tobytes(), order
+        target = np.empty(shape, dtype).transpose(order)
+        copy(target, view)
+        assert np.ascontiguousarray(target).tobytes() == np.ascontiguousarray(view).tobytes(), order
+
+
+def test_bits_are_moved_not_values() -> None:
+    """Signalling NaNs keep their payload."""
+    bits = np.full((300, 300), 0x7F800001, np.uint32)
+    bits[0, 1] = 0xFF812345
+    assert pack(bits.view(np.float32).T).view(np.uint32).tolist() == bits.T.reshape(-1).tolist()
