@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -107,6 +107,89 @@ def verify(
 
 
 @app.command()
+def inspect(
+    checkpoint: Source,
+    family: FamilyName = None,
+    dialect: DialectName = None,
+    source_format: SourceFormat = None,
+    config: ConfigFile = None,
+    stats: Annotated[bool, typer.Option("--stats", help="Read the values: range, mean, NaN, infinities, zeros.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what a checkpoint is and holds. Exit code 1 if it contradicts itself, its config or its family."""
+    from porting.convert.inspect import inspect as run
+    from porting.convert.inspect_text import inspection_lines
+
+    found = run(checkpoint, family=family, source_dialect=dialect, format=source_format, config=config, stats=stats)
+    _show(found.to_json() if as_json else inspection_lines(found))
+    raise typer.Exit(1 if found.problems else 0)
+
+
+@app.command()
+def diff(
+    a: Source,
+    b: Annotated[Path, typer.Argument(help="The other checkpoint.", show_default=False)],
+    family: FamilyName = None,
+    dialect_a: Annotated[str | None, typer.Option("--from", help="Dialect of the first.")] = None,
+    dialect_b: Annotated[str | None, typer.Option("--to", help="Dialect of the second.")] = None,
+    config: ConfigFile = None,
+    atol: Annotated[float | None, typer.Option("--atol", help="Absolute tolerance; without any, bits must be equal.")] = None,
+    rtol: Annotated[float | None, typer.Option("--rtol", help="Tolerance relative to the first.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare two checkpoints across formats and dialects. Exit code 1 if they differ."""
+    from porting.convert.diff import diff as run
+    from porting.convert.diff_text import difference_lines
+
+    with progress(f"{a.name} / {b.name}", quiet=quiet or as_json) as report:
+        found = run(
+            a, b, family=family, dialect_a=dialect_a, dialect_b=dialect_b, config=config, atol=atol, rtol=rtol,
+            progress=report,
+        )  # fmt: skip
+    if not quiet:
+        _show(found.to_json() if as_json else difference_lines(found))
+    raise typer.Exit(0 if found.equal else 1)
+
+
+@families_app.command("list")
+def list_families(as_json: Json = False) -> None:
+    """List the installed families with their dialects and groups."""
+    from porting.convert.registry import families
+    from porting.convert.summary import families_json, family_lines
+
+    known = families()
+    _show(families_json(known) if as_json else family_lines(known))
+
+
+@families_app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the family, and of the folder.", show_default=False)],
+    folder: Annotated[Path, typer.Option("--in", help="Where the folder goes.")] = Path(),
+) -> None:
+    """Write a package with a table and its conformance test, ready to install."""
+    from porting.convert.scaffold import new_family
+
+    made = new_family(name, folder)
+    _show([f"{made}: a working family; pip install -e {made} && pytest {made}, then put your rows into its table"])
+
+
+@families_app.command()
+def suggest(
+    a: Source,
+    b: Annotated[Path, typer.Argument(help="The same model in another dialect.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Propose rows from two checkpoints of one model; what is ambiguous is marked, never guessed. Then exit code 1."""
+    from porting.convert.suggest import suggest as run
+    from porting.convert.suggest import suggestion_lines
+
+    found = run(a, b)
+    _show(found.to_json() if as_json else suggestion_lines(found))
+    raise typer.Exit(1 if found.ambiguous or found.only_a or found.only_b else 0)
+
+
+@app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where its files go; made if it is not there.")] = Path("port-demo"),
     as_json: Json = False,
@@ -121,6 +204,11 @@ def demo(
     else:
         typer.echo("\n".join(demo_lines(result)))
     raise typer.Exit(0 if result.proved else 1)
+
+
+def _show(what: dict[str, Any] | list[str]) -> None:
+    """JSON or lines, to standard output."""
+    typer.echo(json.dumps(what, indent=1, ensure_ascii=False) if isinstance(what, dict) else "\n".join(what))
 
 
 def main() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from porting.checkpoint.dtypes import DTYPES
 from porting.convert.ledger import Ledger, Record
 from porting.convert.names import collapse
+from porting.convert.table import Family
 from porting.errors import UsageError
 from porting.terminal import number, size
 
@@ -142,6 +143,30 @@ def _bytes(record: Record) -> int:
     for axis in record.shape:
         count *= axis
     return count
+
+
+def family_lines(families: Mapping[str, Family]) -> list[str]:
+    """Each family with its dialects, scopes and groups."""
+    lines: list[str] = []
+    for family in families.values():
+        lines.append(f"{family.name}  table {family.version}")
+        for dialect in family.dialects:
+            scopes = ", ".join(repr(scope.prefix("base")) for scope in dialect.scopes)
+            lines.append(f"  {dialect.name:14} {dialect.framework:10}  prefixes {scopes}")
+        lines.append(f"  groups         {', '.join(group.name for group in family.groups)}")
+    return lines
+
+
+def families_json(families: Mapping[str, Family]) -> dict[str, Any]:
+    """The same as JSON values."""
+    return {
+        family.name: {
+            "table": family.version,
+            "dialects": {d.name: {"framework": d.framework, "format": d.format} for d in family.dialects},
+            "groups": [group.name for group in family.groups],
+        }
+        for family in families.values()
+    }
 
 
 def demo_lines(demo: Demo) -> list[str]:
