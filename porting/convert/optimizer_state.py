@@ -129,7 +129,7 @@ def state_by_keys(torch: TorchState, names: Mapping[Key, str | None], forms: Seq
         steps,
         counted,
         _betas(groups),
-        _common(group.options.get("lr") for group in groups),
+        _common(torch.number(group.options.get("lr")) for group in groups),
         groups,
         {"step": tuple(counted.values())} if counted else {},
         tuple(dropped),

@@ -11,8 +11,8 @@ model of the dialect registers them, and `param_names` stands beside them so tha
 
 State that comes from PyTorch keeps its groups. Any other becomes one group, with the hyper-parameters that the
 checkpoint says, else those of the optimizer's code, which a note lists; the learning rate, if nothing says it, is 0,
-so that a step without a rate changes nothing. `correct_bias` is False if the moments are those of an optimizer without bias
-correction (the word of transformers' AdamW); torch.optim ignores it.
+so that a step without a rate changes nothing. `correct_bias`, the word of transformers' AdamW, is False if the moments
+are those of an optimizer without bias correction; torch.optim ignores it.
 """
 
 from __future__ import annotations

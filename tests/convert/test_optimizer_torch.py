@@ -434,6 +434,54 @@ def test_a_tied_decoder(names, transformers, tmp_path):
     assert saved["param_groups"][0]["param_names"] == [name for name, _ in model.named_parameters()]
 
 
+@pytest.mark.parametrize("make", [named, grouped])
+def test_fused_projections(make, transformers, tmp_path):
+    """fairseq's in_proj_weight holds three parameters: their slots are stacked, and taken apart again."""
+    model = transformers.RobertaForMaskedLM(transformers.RobertaConfig(**SIZES, type_vocab_size=1))
+    torch.nn.init.zeros_(model.roberta.embeddings.token_type_embeddings.weight)
+    optimizer = make(model)
+    train(model, optimizer)
+    torch.nn.init.zeros_(model.roberta.embeddings.token_type_embeddings.weight)
+    source = tmp_path / "checkpoint_best.pt"
+    torch.save({"model": model.state_dict(), "last_optimizer_state": optimizer.state_dict()}, source)
+    convert(source, tmp_path / "out.pt", to="fairseq_fused", with_optimizer=True)
+    saved = torch.load(tmp_path / "out.pt")["optimizer"]
+    names = [name for group in saved["param_groups"] for name in group["param_names"]]
+    fused = saved["state"][
+        next(i for i, name in enumerate(names) if name.endswith("layers.1.self_attn.in_proj_weight"))
+    ]
+    own = moments(model, optimizer)
+    parts = [own[f"roberta.encoder.layer.1.attention.self.{part}.weight"] for part in ("query", "key", "value")]
+    assert torch.equal(fused["exp_avg"], torch.cat([part["exp_avg"] for part in parts]))
+    assert not any(name.endswith("lm_head.weight") for name in names)
+    assert [group["weight_decay"] for group in saved["param_groups"]] == [
+        g["weight_decay"] for g in optimizer.param_groups
+    ]
+    convert(tmp_path / "out.pt", tmp_path / "back.pt", to="hf", with_optimizer=True)
+    back = torch.load(tmp_path / "back.pt")["optimizer"]
+    names = [name for group in back["param_groups"] for name in group["param_names"]]
+    spared = "roberta.embeddings.token_type_embeddings.weight"
+    assert set(names) == set(own)
+    for key, kept in back["state"].items():
+        assert names[key] != spared
+        assert torch.equal(kept["exp_avg_sq"], own[names[key]]["exp_avg_sq"])
+    assert len(back["state"]) == len(own) - 1
+
+
+def test_a_rate_goes_to_mindspore(model, tmp_path):
+    optimizer = named(model)
+    train(model, optimizer)
+    state = optimizer.state_dict()
+    state["param_groups"][0]["correct_bias"] = False
+    torch.save({"model": model.state_dict(), "optimizer": state}, tmp_path / "training.pt")
+    convert(tmp_path / "training.pt", tmp_path / "out.ckpt", to="modelzoo", with_optimizer=True)
+    assert read(tmp_path / "out.ckpt")["learning_rate"].read() == np.float32(1e-2)
+    state["param_groups"][0]["lr"] = "high"
+    torch.save({"model": model.state_dict(), "optimizer": state}, tmp_path / "training.pt")
+    convert(tmp_path / "training.pt", tmp_path / "out.ckpt", to="modelzoo", with_optimizer=True, overwrite=True)
+    assert "learning_rate" not in read(tmp_path / "out.ckpt")
+
+
 def test_without_the_option_the_state_is_named(model, tmp_path):
     optimizer = named(model)
     train(model, optimizer)
