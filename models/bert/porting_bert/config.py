@@ -18,14 +18,15 @@ ACTIVATIONS: tuple[Activation, ...] = ("gelu_tanh", "gelu_erf", "relu", "tanh", 
 CREATE_MODEL_DROPOUT = 0.1
 """Of the pooled output in BERT's classification, whatever the config says: run_classifier.py:create_model."""
 
-# What transformers' ACT2FN calls them (activations.py). `gelu` is added by _activation: its meaning depends on the file.
+# Names in transformers' ACT2FN (activations.py). `gelu` is not here: its meaning depends on the file.
 _NAMES: Mapping[str, Activation] = {
     "gelu_new": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
     "gelu_python": "gelu_erf",
     "swish": "silu",
-} | {name: name for name in ACTIVATIONS}
+    **{name: name for name in ACTIVATIONS},
+}
 
 # Values of Hugging Face's configs that would make another model than the ports compute.
 _ONLY: Mapping[str, Any] = {
@@ -89,7 +90,9 @@ class BertConfig:
         self._demand("pad_token_id", f"an id below vocab_size {self.vocab_size}", in_vocabulary)
         if self.model_type == "roberta":
             places = self.max_position_embeddings > pad + 1
-            self._demand("max_position_embeddings", f"above pad_token_id + 1 = {pad + 1}, where positions start", places)
+            self._demand(
+                "max_position_embeddings", f"above pad_token_id + 1 = {pad + 1}, where positions start", places
+            )
 
     def _demand(self, field: str, wanted: str, holds: bool) -> None:  # noqa: FBT001 - the condition itself
         if not holds:
@@ -139,7 +142,9 @@ def _configure(values: Mapping[str, Any], kind: Literal["bert", "roberta"], defa
         raise UsageError(f"{kind} config: model_type: wanted {kind}, got {values['model_type']!r}")
     for name, only in _ONLY.items():
         if values.get(name, only) != only:
-            raise UsageError(f"{kind} config: {name}: wanted {only!r}, the only one that is ported, got {values[name]!r}")
+            raise UsageError(
+                f"{kind} config: {name}: wanted {only!r}, the only one that is ported, got {values[name]!r}"
+            )
     needed = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
     absent = [name for name in needed if name not in values]
     if absent:

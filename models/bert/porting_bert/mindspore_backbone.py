@@ -1,6 +1,6 @@
 """Embeddings, encoder and pooler of BERT and RoBERTa in MindSpore.
 
-A graph is fixed when it is compiled, so that every cell returns all of its taps; what nobody asks for is never computed.
+A graph is fixed when it is compiled, so every cell returns all of its taps; what nobody asks for is not computed.
 """
 
 from __future__ import annotations
@@ -107,7 +107,11 @@ class Layer(Cell):
 
     def __init__(self, config: BertConfig, index: int, mode: str) -> None:
         super().__init__()
-        name, hidden, inner = f"{backbone_scope(config)}encoder.layers.{index}", config.hidden_size, config.intermediate_size
+        name, hidden, inner = (
+            f"{backbone_scope(config)}encoder.layers.{index}",
+            config.hidden_size,
+            config.intermediate_size,
+        )
         self.attention = Attention(config, f"{name}.attention.attention", mode)
         self.attention_dense = Dense(f"{name}.attention.output.dense", hidden, hidden, config)
         self.attention_norm = LayerNorm(f"{name}.attention.output.layernorm", config)
@@ -157,7 +161,7 @@ class Backbone(Cell):
 
 
 class Pooler(Cell):
-    """tanh of a dense of the first token: (batch, hidden)."""
+    """The first token through a dense and tanh: (batch, hidden)."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """The tasks of BERT and RoBERTa in MindSpore: a cell per head, and the model that holds backbone and head.
 
 pretraining: google-research/bert run_pretraining.py. classification: run_classifier.py:create_model.
-question answering: run_squad.py. Token classification, and RoBERTa's heads: transformers 5.23 models/bert, models/roberta.
+question answering: run_squad.py. Token classification, RoBERTa's heads: transformers 5.23 models/bert and roberta.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Pretraining(Head):
         self.pooler, self.decoder = Pooler(config), Decoder(config)
         self.relation = Dense("bert.cls2.dense", config.hidden_size, RELATIONS, config)
 
-    def construct(self, sequence: Tensor, words: Tensor, labels: Values, _masks: Masks) -> Values:
+    def construct(self, sequence: Tensor, words: Tensor, labels: tuple[Tensor, ...], _masks: Masks) -> Values:
         positions, ids, weights, following = labels
         pooled = self.pooler(sequence)
         relation = self.relation(pooled).astype(ms.float32)
@@ -249,7 +249,7 @@ class Model(Cell):
         values = self.backbone(text, rows, chosen(features, self.inner))
         labels, masks = chosen(features, self.labelled), chosen(features, self.outer)
         values = values + self.head(values[-1], self.words, labels, masks)
-        results = ()
+        results: Values = ()
         for place in self.picks:
             value = values[place]
             results = (*results, value if value is None else value.astype(ms.float32))
@@ -265,7 +265,7 @@ _TABLES = ("embedding_lookup.embedding_table", "embedding_postprocessor.full_pos
 
 def chosen(features: Values, places: tuple[int, ...]) -> Values:
     """Features at these places, None for those that are nowhere."""
-    found = ()
+    found: Values = ()
     for place in places:
         found = (*found, None if place < 0 else features[place])
     return found

@@ -55,7 +55,7 @@ def encode(config: BertConfig, batch: Batch, run: Pass, *, one_hot: bool) -> Ten
 
 
 def pool(config: BertConfig, sequence: Tensor, run: Pass) -> Tensor:
-    """tanh of a dense of the first token: (batch, hidden)."""
+    """The first token through a dense and tanh: (batch, hidden)."""
     return run.tap("pooled", tf.tanh(run.dense(f"{config.model_type}/pooler/dense", sequence[:, 0])))
 
 

@@ -39,7 +39,7 @@ class Pass:
     batch: holds the shared masks (`mask.<site>`). epsilon: of LayerNorm.
     """
 
-    def __init__(  # noqa: PLR0913 - what a pass consists of
+    def __init__(
         self,
         weights: Mapping[str, Any],
         batch: Mapping[str, Tensor],
@@ -53,11 +53,11 @@ class Pass:
         self.found: dict[str, Tensor] = {}
 
     def dense(self, scope: str, x: Tensor) -> Tensor:
-        """x @ kernel + bias, over the last axis of x of any rank."""
+        """The product x @ kernel + bias over the last axis, whatever stands before it."""
         return self.affine(x, self.weights[f"{scope}/kernel"], self.weights[f"{scope}/bias"])
 
     def output(self, scope: str, x: Tensor) -> Tensor:
-        """x @ weights^T + bias, under the names of Google's heads; float32."""
+        """The product x @ weights^T + bias, under the names of Google's heads; float32."""
         weights, bias = self.weights[f"{scope}output_weights"], self.weights[f"{scope}output_bias"]
         return tf.cast(self.affine(x, weights, bias, transposed=True), tf.float32)
 

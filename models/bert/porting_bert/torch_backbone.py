@@ -75,11 +75,13 @@ class Layer(nn.ModuleDict):
 
     def forward(self, hidden: Tensor, adder: Tensor | None, run: Pass) -> Tensor:
         rate, site = self.config.hidden_dropout_prob, self.site
-        attention, output = self["attention"], self["output"]
+        attention: Any = self["attention"]
+        intermediate: Any = self["intermediate"]
+        output: Any = self["output"]
         context = self._attend(hidden, adder, run)
         mixed = run.drop(f"{site}.attention.output", attention["output"]["dense"](context), rate)
         hidden = run.tap(f"{site}.attention.output", attention["output"]["LayerNorm"](mixed + hidden))
-        inner = self.activate(self["intermediate"]["dense"](hidden))
+        inner = self.activate(intermediate["dense"](hidden))
         widened = run.tap(f"{site}.ffn.output", output["dense"](inner))
         widened = run.drop(f"{site}.ffn.output", widened, rate)
         return run.tap(f"{site}.output", output["LayerNorm"](widened + hidden))
@@ -88,7 +90,8 @@ class Layer(nn.ModuleDict):
         batch, seq, width = hidden.shape
         size, rate = self.config.head_size, self.config.attention_probs_dropout_prob
         heads = (batch, seq, self.config.num_attention_heads, size)
-        own = self["attention"]["self"]
+        attention: Any = self["attention"]
+        own = attention["self"]
         query, key, value = (own[name](hidden).view(heads).transpose(1, 2) for name in ("query", "key", "value"))
         if self.fused:
             run.refuse(f"{self.site}.attention.scores")
@@ -132,5 +135,5 @@ class Backbone(nn.Module):
         return run.tap("sequence", hidden)
 
     def pool(self, sequence: Tensor, run: Pass) -> Tensor:
-        """tanh of a dense of the first token: (batch, hidden)."""
+        """The first token through a dense and tanh: (batch, hidden)."""
         return run.tap("pooled", torch.tanh(self.pooler["dense"](sequence[:, 0])))

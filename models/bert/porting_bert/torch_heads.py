@@ -1,7 +1,7 @@
 """The tasks of BERT and RoBERTa in PyTorch: a class per head, each a whole model.
 
 pretraining: google-research/bert run_pretraining.py. classification: run_classifier.py:create_model.
-question answering: run_squad.py. Token classification, and RoBERTa's heads: transformers 5.23 models/bert, models/roberta.
+question answering: run_squad.py. Token classification, RoBERTa's heads: transformers 5.23 models/bert and roberta.
 """
 
 from __future__ import annotations
