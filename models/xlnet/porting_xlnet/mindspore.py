@@ -1,0 +1,22 @@
+"""XLNet in MindSpore, equal to zihangdai/xlnet modeling.py, with the kit's own names (kit_ms)."""
+
+from __future__ import annotations
+
+from porting.backends.protocol import Build
+from porting_xlnet.config import XLNetConfig
+from porting_xlnet.mindspore_heads import Classification, Encoder, Pretraining, QuestionAnswering, Regression
+from porting_xlnet.mindspore_model import XLNet
+from porting_xlnet.spec import settled
+
+TASKS: dict[str, type[XLNet]] = {
+    "encoder": Encoder,
+    "pretraining": Pretraining,
+    "classification": Classification,
+    "regression": Regression,
+    "question_answering": QuestionAnswering,
+}
+
+
+def build(config: XLNetConfig, build: Build) -> XLNet:
+    """A model of the task, its parameters drawn as the original draws them. Raises: UsageError."""
+    return TASKS[build.task](settled(config, build), build)
