@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from porting.checkpoint.entry import Checkpoint, TensorEntry
@@ -15,15 +15,21 @@ from porting.errors import MismatchError, UsageError
 
 @dataclass(frozen=True)
 class Identified:
-    """A checkpoint with the family and dialect of its names. match: None if none fits; `problems` says why."""
+    """A checkpoint with the family and dialect of its names.
+
+    match: None if none fits; `problems` says why. state: tensors of PyTorch optimizers, which no table names.
+    constants: tensors of an ONNX graph that are no weights.
+    """
 
     checkpoint: Checkpoint
     match: Match | None
     problems: tuple[str, ...] = ()
+    state: Mapping[str, TensorEntry] = field(default_factory=dict)
+    constants: tuple[str, ...] = ()
 
     @property
     def entries(self) -> Mapping[str, TensorEntry]:
-        """By the names that tables know."""
+        """Parameters, and slots that are named after them, by the names that tables know."""
         return self.checkpoint.entries
 
     def as_family(self, family: str, dialect: str | None = None) -> Match | None:
@@ -55,10 +61,12 @@ def identify(
     family, dialect: narrow the choice. like: names anonymous ONNX initializers by value.
     Raises: FormatError; UsageError for a family, dialect or format that does not exist.
     """
-    checkpoint = open_source(_Wish(Path(path), format, Path(like) if like else None)).checkpoint
+    source = open_source(_Wish(Path(path), format, Path(like) if like else None))
     _known(family, dialect)
+    checkpoint = replace(source.checkpoint, entries=source.entries)
     match, problems = _find(checkpoint, family, dialect)
-    return Identified(checkpoint, match, problems)
+    state = {name: source.tensors[name] for name in source.state_tensors}
+    return Identified(checkpoint, match, problems, state, source.constants)
 
 
 def _known(family: str | None, dialect: str | None) -> None:

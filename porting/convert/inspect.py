@@ -13,7 +13,7 @@ from porting.convert.columns import jsonable
 from porting.convert.config import find_config, inferred
 from porting.convert.identify import Identified, identify
 from porting.convert.match import Match, Model
-from porting.convert.names import grouped
+from porting.convert.names import grouped, listed
 from porting.convert.sizes import bind
 from porting.convert.stats import Stats, merged, tensor_stats
 from porting.errors import FormatError
@@ -104,7 +104,7 @@ class Inspection:
         }
 
 
-def inspect(  # noqa: PLR0913 - one parameter per option
+def inspect(
     path: str | Path,
     *,
     family: str | None = None,
@@ -121,7 +121,8 @@ def inspect(  # noqa: PLR0913 - one parameter per option
     """
     found = identify(path, family=family, dialect=source_dialect, format=format)
     checkpoint, match = found.checkpoint, found.match
-    every = {name: tensor_stats(entry) for name, entry in found.entries.items()} if stats else {}
+    entries = {**found.entries, **found.state}
+    every = {name: tensor_stats(entry) for name, entry in entries.items()} if stats else {}
     models, problems = _models(found, config)
     return Inspection(
         path=str(checkpoint.path),
@@ -131,13 +132,13 @@ def inspect(  # noqa: PLR0913 - one parameter per option
         dialect=match.dialect.name if match else None,
         models=models,
         parameters=_parameters(checkpoint, match),
-        nbytes=sum(entry.nbytes for entry in checkpoint.values() if entry.tied is None),
-        dtypes=Counter(entry.dtype.name for entry in checkpoint.values()),
-        slots=_slots(match) if match else None,
+        nbytes=sum(entry.nbytes for entry in entries.values() if entry.tied is None),
+        dtypes=Counter(entry.dtype.name for entry in entries.values()),
+        slots=_slots(found),
         unknown=match.unknown if match else (),
-        notes=checkpoint.notes,
+        notes=(*checkpoint.notes, *_constants(found)),
         problems=(*found.problems, *problems),
-        tensors=tuple(tensor_lines(found.entries, every)),
+        tensors=tuple(tensor_lines(entries, every)),
         non_finite=tuple(_non_finite(every)),
     )
 
@@ -191,12 +192,19 @@ def _parameters(checkpoint: Checkpoint, match: Match | None) -> int:
     return sum(entry.count for name, entry in checkpoint.items() if entry.tied is None and name not in slots)
 
 
-def _slots(match: Match) -> SlotInspection | None:
-    slots = match.slots
-    if slots.form is None and not slots.scalars:
+def _slots(found: Identified) -> SlotInspection | None:
+    if found.state:
+        return SlotInspection("PyTorch", {"tensors": len(found.state)}, {}, ())
+    slots = found.match.slots if found.match else None
+    if slots is None or (slots.form is None and not slots.scalars):
         return None
     roles = Counter(role for names in slots.roles.values() for role in names)
     return SlotInspection(slots.form.optimizer if slots.form else "unknown", roles, slots.scalars, slots.orphans)
+
+
+def _constants(found: Identified) -> list[str]:
+    count = len(found.constants)
+    return [f"{count} constants of the graph are no weights: {listed(found.constants, 3)}"] if count else []
 
 
 def tensor_lines(entries: Mapping[str, TensorEntry], stats: Mapping[str, Stats | None]) -> list[TensorLine]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -86,13 +87,25 @@ def suggest(a: str | Path, b: str | Path, *, format_a: str | None = None, format
         ambiguous=tuple(search.ambiguous),
         only_a=tuple(_left(search.a)),
         only_b=tuple(_left(search.b)),
-        labels=labels.sizes(),
-        notes=(*_notes("a", one), *_notes("b", two)),
+        labels=_used(labels.sizes(), [*rows, *(line for one in search.ambiguous for line in one.options)]),
+        notes=(*_notes("a", one), *_notes("b", two), *_ones([*ones, *twos])),
     )
 
 
 def _left(left: Sequence[Pattern]) -> list[str]:
     return collapse([entry.name for one in left for entry in one.entries])
+
+
+def _used(labels: Mapping[str, int], rows: Sequence[Proposed]) -> dict[str, int]:
+    words = {word for line in rows for text in (line.a, line.b) for word in re.findall(r"\w+", text.partition(" :")[2])}
+    return {label: size for label, size in labels.items() if label in words}
+
+
+def _ones(found: Sequence[Pattern]) -> list[str]:
+    """A warning where a size of 1 may be a size of this model only."""
+    if not any(1 in one.shape for one in found):
+        return []
+    return ["axes of size 1 are written as 1: give a label to those of which another model may have more"]
 
 
 def _notes(letter: str, checkpoint: Checkpoint) -> list[str]:

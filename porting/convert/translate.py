@@ -6,11 +6,14 @@ A conversion refuses what does not fit. Here whatever fits is paired, and the re
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from porting.checkpoint.entry import TensorEntry
 from porting.checkpoint.equal import equal_bits
+from porting.checkpoint.storage import InMemory
 from porting.convert.config import Config, find_config
 from porting.convert.identify import Identified
 from porting.convert.match import Match, Model
@@ -74,15 +77,15 @@ def pair(a: Identified, b: Identified, config: str | Path | None = None) -> Pair
 
 
 def _by_name(a: Identified, b: Identified) -> Paired:
-    pairs = tuple(_same_name(a, b, name) for name in b.entries if name in a.entries)
-    only_a = tuple(name for name in a.entries if name not in b.entries)
-    only_b = tuple(name for name in b.entries if name not in a.entries)
+    ones, twos = {**a.entries, **a.state}, {**b.entries, **b.state}
+    pairs = tuple(_same_name(ones, twos, name) for name in twos if name in ones)
+    only_a = tuple(name for name in ones if name not in twos)
+    only_b = tuple(name for name in twos if name not in ones)
     return Paired(None, b.match.family.name if b.match else None, pairs, only_a, only_b)
 
 
-def _same_name(a: Identified, b: Identified, name: str) -> Pair:
-    entry = a.entries[name]
-    return Pair(name, (name,), ("copy",), entry, entry.shape, b.entries[name])
+def _same_name(a: Mapping[str, TensorEntry], b: Mapping[str, TensorEntry], name: str) -> Pair:
+    return Pair(name, (name,), ("copy",), a[name], a[name].shape, b[name])
 
 
 def _one_family(a: Identified, b: Identified, match_a: Match, match_b: Match) -> tuple[Match, Match]:
@@ -177,17 +180,15 @@ class _Translation:
                     }
                     yield self._pair(planned, target, sources, bad)
         for role, source in one.scalars.items():
-            if role in two.scalars:
-                entry = self.a.entries[source]
-                yield Pair(
-                    two.scalars[role], (source,), ("copy",), entry, entry.shape, self.b.entries[two.scalars[role]]
-                )
+            if role in two.scalars and one.form.scalars[role].ahead == two.form.scalars[role].ahead:
+                entry = _stored_as(self.a.entries[source], self.b.entries[two.scalars[role]])
+                yield Pair(entry.name, (source,), ("copy",), entry, entry.shape, self.b.entries[entry.name])
 
     def _leftovers(self, used: set[str], made: set[str]) -> dict[str, Pair]:
         """Tensors of one name that the table does not know, or that no plan reaches."""
         taken = used | made
         names = [name for name in self.b.entries if name in self.a.entries and name not in taken]
-        return {name: _same_name(self.a, self.b, name) for name in names}
+        return {name: _same_name(self.a.entries, self.b.entries, name) for name in names}
 
     def _absent_in_a(self, made: set[str]) -> Iterator[Dropped]:
         """Tensors of b that a's dialect has no name for."""
@@ -201,8 +202,11 @@ class _Translation:
     def _other_state(self) -> Iterator[Dropped]:
         """The optimizer's state, where only one side holds any."""
         one, two = _optimizer_state(self.match_a), _optimizer_state(self.match_b)
-        if bool(one) != bool(two):
+        if not one or not two:
             yield from (Dropped(name, f"optimizer state: {'b' if one else 'a'} holds none") for name in one or two)
+        for found in (self.a, self.b):
+            reason = "optimizer state: PyTorch's is compared between checkpoints of the same names only"
+            yield from (Dropped(name, reason) for name in found.state)
 
     def _unequal(self) -> list[str]:
         """Tensors of a that b's dialect has one for, and that differ among themselves."""
@@ -230,6 +234,16 @@ def _optimizer_state(match: Match) -> tuple[str, ...]:
         *slots.scalars.values(),
         *slots.orphans,
     )
+
+
+def _stored_as(a: TensorEntry, b: TensorEntry) -> TensorEntry:
+    """A number of the optimizer's in b's dtype and shape, in which frameworks differ, if it is the same number there."""
+    if a.count == b.count == 1 and "string" not in (a.dtype.kind, b.dtype.kind):
+        value = np.asarray(a.read())
+        other = value.astype(b.dtype.numpy())
+        if (other.astype(value.dtype) == value).all():
+            return TensorEntry(b.name, b.shape, b.dtype, InMemory(other.reshape(b.shape)), a.place)
+    return replace(a, name=b.name)
 
 
 def _misfits(bound: Bound, entries: Mapping[str, TensorEntry]) -> Iterator[str]:

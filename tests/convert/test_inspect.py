@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from porting.checkpoint.registry import read
 from porting.checkpoint.write import write
 from porting.convert.convert import convert
 from porting.convert.inspect import inspect
@@ -14,6 +15,7 @@ from porting.errors import FormatError, UsageError
 from porting.testing.synthetic import entry_of
 
 GOLDEN = Path(__file__).parents[1] / "golden"
+TEACHER = GOLDEN / "tinybert_c1/teacher_pretrained.ckpt"
 
 
 def test_a_google_bert_with_its_optimizer():
@@ -31,16 +33,14 @@ def test_a_google_bert_with_its_optimizer():
     assert {name for name, _ in found.files} == {"finetuned.ckpt.index", "finetuned.ckpt.data-00000-of-00001"}
 
 
-def test_what_shapes_cannot_tell_is_unknown(tmp_path):
+def test_what_shapes_cannot_tell_is_unknown():
     found = inspect(GOLDEN / "tinybert_c1/student_gd.ckpt", config="none")
     assert found.models[0].name == "student"
     assert found.models[0].config["num_labels"] == "unknown"
 
 
 def test_both_models_of_a_distillation_net(tmp_path):
-    from porting.checkpoint.registry import read
-
-    teacher = {f"teacher.{name}": e.read() for name, e in read(GOLDEN / "tinybert_c1/teacher_pretrained.ckpt").items()}
+    teacher = {f"teacher.{name.removeprefix('bert.')}": e.read() for name, e in read(TEACHER).items()}
     student = {name: e.read() for name, e in read(GOLDEN / "tinybert_c1/student_gd.ckpt").items()}
     write(tmp_path / "net.ckpt", {**teacher, **student}, format="mindspore-ckpt")
     found = inspect(tmp_path / "net.ckpt", config="none")
@@ -49,7 +49,9 @@ def test_both_models_of_a_distillation_net(tmp_path):
 
 
 def test_layers_collapse_unless_their_shapes_differ(tmp_path):
-    arrays = {f"layer.{i}.w": np.zeros((2, 3), np.float32) for i in range(4)} | {"layer.4.w": np.zeros((3, 2), np.float32)}
+    arrays = {f"layer.{i}.w": np.zeros((2, 3), np.float32) for i in range(4)} | {
+        "layer.4.w": np.zeros((3, 2), np.float32)
+    }
     write(tmp_path / "odd.npz", arrays, format="npz")
     lines = inspect(tmp_path / "odd.npz").tensors
     assert [(line.name, len(line.names), line.shape) for line in lines] == [
@@ -116,7 +118,7 @@ def test_statistics_agree_with_numpy(dtype):
     assert stats.zeros == np.count_nonzero(flat == 0)
 
 
-def test_statistics_of_nothing_and_of_strings(tmp_path):
+def test_statistics_of_nothing_and_of_large_integers():
     empty = tensor_stats(entry_of("x", np.zeros((0, 3), np.float32)))
     assert (empty.count, empty.low, empty.std) == (0, None, None)
     assert tensor_stats(entry_of("x", np.full(4, np.nan, np.float32))).mean is None
