@@ -59,7 +59,8 @@ def read(path: str | Path, *, format: str | None = None, framework: str | None =
         kind = format_named(format)
         found = kind.locate(where)
         if found is None:
-            raise FormatError(where, "", f"wanted {format}, but it is not")
+            there = where.exists()
+            raise FormatError(where, "", f"wanted {format}, but it is not" if there else "no such file, folder or prefix")
         return kind.read(found)
     kind, found = locate(where, framework)
     return kind.read(found)

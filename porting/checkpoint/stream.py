@@ -24,6 +24,9 @@ class Digest(Protocol):
     def hexdigest(self) -> str: ...
 
 
+ALGORITHMS = ("xxh3_128", "sha256")
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
     """What one tensor's bytes came to.
@@ -38,7 +41,7 @@ class Written:
 
 
 def digest(algorithm: str) -> Digest:
-    """A new hash of that name: xxh3_128, sha256 or blake3 (which needs the package of that name).
+    """A new hash of a name in `ALGORITHMS`.
 
     Raises: KeyError for another name.
     """

@@ -8,6 +8,7 @@ from typing import Any
 
 from porting.checkpoint.format import Format, WriteOptions
 from porting.checkpoint.registry import format_named, formats
+from porting.checkpoint.stream import ALGORITHMS
 from porting.checkpoint.write import lay_out
 from porting.convert.account import Done, Job, account
 from porting.convert.ledger import Ledger
@@ -58,6 +59,8 @@ def convert(
     progress: called with bytes done and bytes to do.
     Raises: MismatchError, UsageError, FormatError; nothing is left behind and nothing was overwritten then.
     """
+    if hash not in ALGORITHMS:
+        raise UsageError(f"--hash {hash}: wanted one of {', '.join(ALGORITHMS)}")
     request = Request(
         source=Path(source),
         to=to,

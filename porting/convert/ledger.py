@@ -150,7 +150,8 @@ def _typed(ledger: Ledger) -> bool:
     paths += [ledger.options[key] for key in ("like", "optimizer") if key in ledger.options]
     lines = [*ledger.moved_from, *ledger.moved_to]
     return (
-        all(isinstance(path, str) and _possible(path) for path in paths)
+        isinstance(ledger.options, dict)
+        and all(isinstance(path, str) and _possible(path) for path in paths)
         and all(isinstance(side.format, str) for side in sides)
         and all(isinstance(name, str) and isinstance(dtype, str) for name, _, dtype, _ in lines)
         and all(type(size) is int for _, shape, _, _ in lines for size in shape)
