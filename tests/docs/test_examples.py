@@ -1,0 +1,63 @@
+"""The examples of the documentation and of docstrings run as they stand."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import porting
+import porting_converters
+from porting.demo import demo
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+FRAMEWORKS = ("porting.backends.torch", "porting.backends.tensorflow", "porting.backends.mindspore")
+
+
+def modules() -> list[str]:
+    found = []
+    for package in (porting, porting_converters):
+        for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not info.name.startswith(FRAMEWORKS) and not info.name.endswith((".cli", ".h5_index")):
+                found.append(info.name)
+    return sorted(found)
+
+
+@pytest.mark.parametrize("name", modules())
+def test_docstrings(name: str) -> None:
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = page.read_text()
+    blocks = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if ">>>" in block]
+    monkeypatch.chdir(tmp_path)
+    if blocks:
+        demo(tmp_path / "made")
+        for file in (tmp_path / "made").glob("bert_*"):
+            file.rename(tmp_path / file.name)
+        for file in ("bert_pytorch.safetensors", "bert_mindspore.ckpt"):
+            (tmp_path / file).unlink()
+    examples = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, page.name, str(page), 0)
+    result = doctest.DocTestRunner().run(examples)
+    assert result.failed == 0
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        if not link.startswith("http"):
+            assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def test_python_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    demo(tmp_path / "made")
+    for file in (tmp_path / "made").glob("bert_model*"):
+        file.rename(tmp_path / file.name)
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    exec(compile(block, "README.md", "exec"), {})
+    assert (tmp_path / "bert.safetensors").exists()
