@@ -97,6 +97,7 @@ def output_format(prepared: Prepared, name: str | None, output: str | Path | Non
     if name is not None:
         return format_named(name)
     suffix = Path(output).suffix if output else ""
+    suffix = ".bin" if suffix in {".pt", ".pth"} else suffix
     for kind in formats().values():
         if kind.plan and suffix == kind.extension and kind.framework in (prepared.dialect.framework, "numpy", "onnx"):
             return kind
