@@ -14,11 +14,14 @@ import numpy as np
 from mindspore import ops
 
 from porting.backends import feed
-from porting.backends.protocol import Array, Batch, Build
+from porting.backends.mindspore.recipe import Trained, finite, updater
+from porting.backends.protocol import Array, Batch, Build, StepResult
+from porting.backends.training import Training
 from porting.errors import UsageError
 from porting.model.batch import check_batch
 from porting.model.recipe import Recipe
 from porting.model.spec import Config, ModelSpec
+from porting.model.update import Rates, treatments
 
 
 def open_session(spec: ModelSpec, config: Config, build: Build, recipe: Recipe | None = None) -> MindSporeSession:
@@ -47,15 +50,30 @@ class MindSporeSession:
     """A port in MindSpore. See porting.backends.protocol.Session."""
 
     def __init__(self, spec: ModelSpec, config: Config, build: Build, recipe: Recipe | None) -> None:
-        self._spec, self._config, self._build = spec, config, build
+        self._spec, self._config = spec, config
         ms.set_seed(build.dropout.seed)
         self._graph = build.mode == "graph"
+        apart = recipe is not None and recipe.clip.kind == "global_norm" and recipe.clip.rows == "apart"
+        self._build = build = replace(build, extra={**build.extra, "rows": True}) if apart else build
         self._model: Any = spec.port("mindspore").build(config, build)
         self._named = {parameter.name: parameter for parameter in self._model.get_parameters()}
         self._trained = {name: parameter for name, parameter in self._named.items() if parameter.requires_grad}
         self._cells: dict[frozenset[str], tuple[Any, Any]] = {}
         self._differentiate = self._compiled(self._slopes())
-        self._calls = 0
+        self._training = Training(recipe)
+        if recipe is not None:
+            self._prepare(recipe)
+
+    def _prepare(self, recipe: Recipe) -> None:
+        """Moments, and the function of one update: of all parameters, or of those that the loss reaches."""
+        unused: Collection[str] = getattr(self._model, "unused", ()) if recipe.unused == "kept" else ()
+        treated = treatments(recipe, self._spec, "mindspore", self.trainable)
+        self._optimized = Trained.start(list(self._trained.values()), [treated[name] for name in self._trained])
+        self._reached = [i for i, name in enumerate(self._trained) if name not in unused]
+        rows = [name for name in self._model.features if name.startswith(feed.ROWS)]
+        names = [feed.ROWS + self.trainable[i] for i in self._reached]
+        places = [rows.index(name) if name in rows else -1 for name in names]
+        self._update = self._compiled(updater(recipe, self._optimized.only(self._reached), places))
 
     @property
     def parameters(self) -> dict[str, tuple[int, ...]]:
@@ -109,16 +127,45 @@ class MindSporeSession:
         loss, found, _ = self._backward(batch, 1.0, {})
         return loss, {name: _numpy(grad) for name, grad in zip(self._trained, found, strict=True)}
 
+    def step(self, batch: Batch) -> StepResult:
+        """One training step by the recipe. Raises: UsageError if the session has none."""
+        self._training.wanted()
+        rows = feed.rows(getattr(self._model, "gathered", {}), self.parameters, batch) if self._rows else {}
+
+        def differentiate(scale: float) -> tuple[float, tuple[Sequence[Any], Sequence[Any]]]:
+            loss, grads, slopes = self._backward(batch, scale, rows)
+            return loss, (grads, slopes)
+
+        return self._training.step(
+            differentiate, lambda found: bool(finite([*found[0], *found[1]]).asnumpy()), self._apply
+        )
+
+    def _apply(self, found: tuple[Sequence[Any], Sequence[Any]], rates: Rates, unscale: float) -> float:
+        """Change the weights; the gradients' norm."""
+        grads, rows = found
+        numbers = ms.Tensor([rates.lr, rates.factor, rates.epsilon, unscale], ms.float32)
+        return float(self._update(numbers, *(grads[i] for i in self._reached), *rows).asnumpy())
+
+    def slots(self) -> dict[str, dict[str, Array]]:
+        """The optimizer's moments by role and parameter name. Raises: UsageError without a recipe."""
+        self._training.wanted()
+        moments = {"m": self._optimized.m, "v": self._optimized.v}
+        return {
+            role: {name: _numpy(tensor) for name, tensor in zip(self._trained, tensors, strict=True)}
+            for role, tensors in moments.items()
+        }
+
     def _backward(
         self, batch: Batch, scale: float, extra: Mapping[str, Array]
     ) -> tuple[float, Sequence[Any], Sequence[Any]]:
         """The loss, and gradients of the loss times `scale`: of the trained parameters, and of the rows."""
         check_batch(self._spec, self._config, self._build.task, batch)
-        masks = feed.masks(self._spec, self._config, self._build, batch, self._calls)
+        masks = feed.masks(self._spec, self._config, self._build, batch, self._training.steps)
         features = _positions(self._model, {**batch, **masks, **extra})
         self._model.set_train(True)
         (_, loss, there), grads = self._differentiate(ms.Tensor(scale, ms.float32), *features)
         rows, found = grads if self._rows else ((), grads)
+        rows = (rows,) if len(self._rows) == 1 else rows  # one position comes without its tuple
         loss = feed.loss_of(self._spec, self._build, {"loss": loss} if there.asnumpy() else {})
         return float(loss.asnumpy()), found, rows
 
