@@ -4,6 +4,7 @@ google  github.com/zihangdai/xlnet modeling.py, function_builder.py; golden name
 hf      transformers 5.23 models/xlnet
 kit_ms  the kit's own: transformers' names with MindSpore's embedding_table, gamma and beta, and the heads of the
         original that transformers lacks. No MindSpore XLNet was released
+kit_pt  the kit's own for PyTorch: transformers' names, and the attention summary that transformers lacks
 
 The kernels q, k, v, o and r are [hidden, head, d] everywhere, o as well. The biases r_w, r_r and r_s are one tensor
 over all layers in the original ([layer, head, d] with untie_r, [head, d] shared by the layers without), one tensor
@@ -12,7 +13,9 @@ per layer in transformers, which repeats the shared one. seg_embed has a layer a
 
 from __future__ import annotations
 
-from porting.convert.table import Dialect, Family, Row, group, row, scope, variants
+from dataclasses import replace
+
+from porting.convert.table import Dialect, Family, Group, Row, group, row, scope, variants
 from porting_converters import slots
 from porting_converters import xlnet_heads as heads
 from porting_converters.rows import training_state
@@ -121,6 +124,16 @@ MODULES = (
     *("layer_norm", "layer_1", "layer_2"),
 )
 
+
+def _with_kit_pt(member: Group) -> Group:
+    """The group with a column for kit_pt: what hf has, and what has a cell of its own."""
+    lines = (
+        replace(line, cells={**line.cells, "kit_pt": line.cells["hf"]}) if "hf" in line.cells else line
+        for line in member.rows
+    )
+    return replace(member, rows=tuple(lines))
+
+
 FAMILY = Family(
     name="xlnet",
     dialects=(
@@ -140,21 +153,25 @@ FAMILY = Family(
             format="mindspore-ckpt",
             slots=slots.MINDSPORE,
         ),
+        Dialect("kit_pt", "pytorch", (scope("transformer."), scope()), slots=slots.PYTORCH, modules=MODULES),
     ),
-    groups=(
-        group("backbone", *BACKBONE, required=True),
-        group("query_stream", *QUERY_STREAM),
-        group("segments", *SEGMENTS),
-        group("lm", *LM, at="head"),
-        group("summary", *heads.SUMMARY, at="head"),
-        group("attention_summary", *heads.ATTENTION_SUMMARY, at="head"),
-        group("classification", *heads.CLASSIFICATION, at="head"),
-        group("regression", *heads.REGRESSION, at="head", shares="classification"),
-        group("choice", *heads.CHOICE, at="net", shares="classification"),
-        group("squad", *heads.SQUAD, at="net"),
-        group("tokens", *heads.TOKENS, at="net"),
-        group("span", *heads.SPAN, at="net"),
-        training_state("kit_ms"),
+    groups=tuple(
+        _with_kit_pt(member)
+        for member in (
+            group("backbone", *BACKBONE, required=True),
+            group("query_stream", *QUERY_STREAM),
+            group("segments", *SEGMENTS),
+            group("lm", *LM, at="head"),
+            group("summary", *heads.SUMMARY, at="head"),
+            group("attention_summary", *heads.ATTENTION_SUMMARY, at="head"),
+            group("classification", *heads.CLASSIFICATION, at="head"),
+            group("regression", *heads.REGRESSION, at="head", shares="classification"),
+            group("choice", *heads.CHOICE, at="net", shares="classification"),
+            group("squad", *heads.SQUAD, at="net"),
+            group("tokens", *heads.TOKENS, at="net"),
+            group("span", *heads.SPAN, at="net"),
+            training_state("kit_ms"),
+        )
     ),
     labels={
         "layer": ("n_layer", "num_hidden_layers"),

@@ -23,21 +23,25 @@ ATTENTION_SUMMARY: tuple[Row, ...] = (
     row(
         google="sequnece_summary/summary_bias : hidden",
         kit_ms="sequence_summary.summary_bias : hidden",
+        kit_pt="sequence_summary.summary_bias : hidden",
         drop=_NO_ATTENTION,
     ),
     row(
         google="sequnece_summary/abs_attn/{kernel[q k v o]}/kernel : hidden head d",
         kit_ms="sequence_summary.abs_attn.{kernel[q k v o]} : hidden head d",
+        kit_pt="sequence_summary.abs_attn.{kernel[q k v o]} : hidden head d",
         drop=_NO_ATTENTION,
     ),
     row(
         google="sequnece_summary/abs_attn/LayerNorm/gamma : hidden",
         kit_ms="sequence_summary.abs_attn.layer_norm.gamma : hidden",
+        kit_pt="sequence_summary.abs_attn.layer_norm.weight : hidden",
         drop=_NO_ATTENTION,
     ),
     row(
         google="sequnece_summary/abs_attn/LayerNorm/beta : hidden",
         kit_ms="sequence_summary.abs_attn.layer_norm.beta : hidden",
+        kit_pt="sequence_summary.abs_attn.layer_norm.bias : hidden",
         drop=_NO_ATTENTION,
     ),
 )

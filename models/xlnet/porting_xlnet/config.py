@@ -133,7 +133,12 @@ def _from_hf(named: dict[str, Any]) -> dict[str, Any]:
     if _is_int(d_model, 1) and _is_int(n_head, 1):
         _check("n_head", n_head, f"a divisor of d_model {d_model}", d_model % n_head == 0)
         derived = d_model // n_head
-        _check("d_head", named.get("d_head", derived), f"d_model / n_head, {derived}", named.get("d_head", derived) == derived)
+        _check(
+            "d_head",
+            named.get("d_head", derived),
+            f"d_model / n_head, {derived}",
+            named.get("d_head", derived) == derived,
+        )
         named["d_head"] = derived
     # transformers has one rate, and uses it on attention probabilities too.
     named.setdefault("dropatt", named.get("dropout", 0.1))

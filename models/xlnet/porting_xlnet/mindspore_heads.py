@@ -8,7 +8,18 @@ from mindspore.common.initializer import initializer
 
 from porting.backends.protocol import Build
 from porting_xlnet.config import XLNetConfig
-from porting_xlnet.mindspore_layers import MASKED, Dense, Drop, LayerNorm, Tensor, drawn, from_heads, kernel, tanh, to_heads
+from porting_xlnet.mindspore_layers import (
+    MASKED,
+    Dense,
+    Drop,
+    LayerNorm,
+    Tensor,
+    drawn,
+    from_heads,
+    kernel,
+    tanh,
+    to_heads,
+)
 from porting_xlnet.mindspore_model import XLNet
 from porting_xlnet.spec import task_name
 

@@ -77,13 +77,19 @@ class XLNet(nn.Cell):
 def _all_sites(config: XLNetConfig, of_head: tuple[str, ...]) -> tuple[str, ...]:
     """Every site that there can be, in the order that the cells count in."""
     layers = (
-        f"layer.{layer}{stream}.{site}" for layer in range(config.n_layer) for stream in ("", ".query") for site in LAYER_SITES
+        f"layer.{layer}{stream}.{site}"
+        for layer in range(config.n_layer)
+        for stream in ("", ".query")
+        for site in LAYER_SITES
     )
     return ("embeddings", "query.embeddings", "positions", *layers, "sequence", *of_head)
 
 
 def _all_taps(config: XLNetConfig) -> tuple[str, ...]:
     layers = (
-        f"layer.{layer}{stream}.{tap}" for layer in range(config.n_layer) for stream in ("", ".query") for tap in LAYER_TAPS
+        f"layer.{layer}{stream}.{tap}"
+        for layer in range(config.n_layer)
+        for stream in ("", ".query")
+        for tap in LAYER_TAPS
     )
     return ("embeddings", "query.embeddings", "positions", *layers)

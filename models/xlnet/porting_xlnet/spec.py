@@ -93,7 +93,9 @@ TAPS = (
     Tap("positions", "batch position hidden", "sines, then cosines, of klen ... -qlen + 1 (uni: ... 0), after dropout"),
     Tap("layer.{layer}.attention.scores", "batch head query key", "scaled, 1e30 subtracted where masked; float32"),
     Tap("layer.{layer}.attention.output", "batch seq hidden", "after the residual and LayerNorm"),
-    Tap("layer.{layer}.query.attention.scores", "batch head query key", "of the query stream, queries mapped to places"),
+    Tap(
+        "layer.{layer}.query.attention.scores", "batch head query key", "of the query stream, queries mapped to places"
+    ),
     Tap("layer.{layer}.query.attention.output", "batch predict hidden", "of the query stream"),
     Tap("layer.{layer}.query.ffn.output", "batch predict hidden", "of the query stream"),
     Tap("layer.{layer}.query.output", "batch predict hidden", "of the query stream"),
@@ -192,7 +194,7 @@ SPEC = ModelSpec(
     tasks=TASKS,
     features=FEATURES,
     taps=TAPS,
-    dialects={"pytorch": "hf", "tensorflow": "google", "mindspore": "kit_ms"},
+    dialects={"pytorch": "kit_pt", "tensorflow": "google", "mindspore": "kit_ms"},
     traps=TRAPS,
     bounds=lambda config: {"n_token": config.n_token},
     sites=sites,

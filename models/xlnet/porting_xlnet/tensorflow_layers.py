@@ -125,9 +125,7 @@ def layer_norm(value: Tensor, weights: Weights, name: str, epsilon: float) -> Te
     """In float32 whatever the input is. tf_slim layers.layer_norm."""
     wide = tf.cast(value, tf.float32)
     mean, variance = tf.nn.moments(wide, [-1], keepdims=True)
-    normal = tf.nn.batch_normalization(
-        wide, mean, variance, weights[f"{name}/beta"], weights[f"{name}/gamma"], epsilon
-    )
+    normal = tf.nn.batch_normalization(wide, mean, variance, weights[f"{name}/beta"], weights[f"{name}/gamma"], epsilon)
     return tf.cast(normal, value.dtype)
 
 
@@ -171,9 +169,7 @@ class Layer(NamedTuple):
     segments: Tensor
     tap: str
 
-    def __call__(
-        self, content: Tensor, query: Tensor | None, memory: Memory, run: Run
-    ) -> tuple[Tensor, Tensor | None]:
+    def __call__(self, content: Tensor, query: Tensor | None, memory: Memory, run: Run) -> tuple[Tensor, Tensor | None]:
         """content: (b, i, h). query: (b, p, h), or (b, i, h) without a mapping."""
         attended, asked = self._attention(content, query, memory, run)
         if asked is not None:

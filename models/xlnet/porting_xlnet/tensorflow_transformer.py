@@ -66,7 +66,9 @@ class XLNet(tf.Module):
         run = Run(self._dropout, batch, taps, training=self.training)
         sequence = self._transform(self.inputs(batch), run)
         outputs = {**self.head(sequence, batch, run), **run.kept}
-        return {name: tf.cast(value, tf.float32) if value.dtype.is_floating else value for name, value in outputs.items()}
+        return {
+            name: tf.cast(value, tf.float32) if value.dtype.is_floating else value for name, value in outputs.items()
+        }
 
     def inputs(self, batch: Mapping[str, Tensor]) -> Inputs:
         """What the transformer reads of a batch."""
@@ -164,7 +166,9 @@ class XLNet(tf.Module):
             hidden = data if hidden is None else hidden | data
         if hidden is None:
             return None, None
-        of_content, of_query = (-MASKED * tf.cast(mask[:, None], tf.float32) for mask in (hidden & (column != row), hidden))
+        of_content, of_query = (
+            -MASKED * tf.cast(mask[:, None], tf.float32) for mask in (hidden & (column != row), hidden)
+        )
         return of_content, of_query
 
     def _cache(self, content: Tensor, past: Tensor | None) -> Tensor:

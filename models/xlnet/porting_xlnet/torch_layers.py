@@ -127,7 +127,9 @@ class RelativeAttention(nn.Module):
         self.seg_embed = nn.Parameter(torch.empty(2, *heads).normal_(0, config.init_std))
         self.layer_norm = LayerNorm(config.d_model, eps=config.layer_norm_epsilon)
 
-    def forward(self, content: Tensor, query: Tensor | None, memory: Memory, run: Run, layer: str) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, content: Tensor, query: Tensor | None, memory: Memory, run: Run, layer: str
+    ) -> tuple[Tensor, Tensor | None]:
         """content: (b, i, h). query: (b, p, h), or (b, i, h) without a mapping. Returns both after LayerNorm."""
         seen = content if memory.mems is None else torch.cat((memory.mems, content), 1)
         keys = to_heads(seen, self.k), to_heads(seen, self.v), to_heads(memory.positions, self.r)
@@ -147,7 +149,13 @@ class RelativeAttention(nn.Module):
         return new_content, self._finish(query, vectors, run, layer)
 
     def _attend(
-        self, heads: Tensor, keys: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, memory: Memory, run: Run, layer: str
+        self,
+        heads: Tensor,
+        keys: tuple[Tensor, Tensor, Tensor],
+        mask: Tensor | None,
+        memory: Memory,
+        run: Run,
+        layer: str,
     ) -> Tensor:
         """heads: (b, n, i, d). keys: of content, values, positions. Returns (b, n, i, d)."""
         key, value, position = keys
@@ -200,7 +208,9 @@ class Layer(nn.Module):
         self.rel_attn = RelativeAttention(config, shared)
         self.ff = FeedForward(config)
 
-    def forward(self, content: Tensor, query: Tensor | None, memory: Memory, run: Run, layer: str) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, content: Tensor, query: Tensor | None, memory: Memory, run: Run, layer: str
+    ) -> tuple[Tensor, Tensor | None]:
         """As RelativeAttention's."""
         content, query = self.rel_attn(content, query, memory, run, layer)
         if query is not None:

@@ -60,7 +60,10 @@ class XLNet(nn.Module):
         run = Run(self.dropout, batch, taps, training=self.training)
         sequence = self.transformer(self.inputs(batch), run, self.compute)
         outputs = self.head(sequence, batch, run)
-        return {name: value.float() if value.is_floating_point() else value for name, value in {**outputs, **run.kept}.items()}
+        return {
+            name: value.float() if value.is_floating_point() else value
+            for name, value in {**outputs, **run.kept}.items()
+        }
 
     def inputs(self, batch: Mapping[str, Tensor]) -> Inputs:
         """What the transformer reads of a batch."""
@@ -102,7 +105,9 @@ class Transformer(nn.Module):
             past = None if mems is None else mems[i]
             if self.config.caches:
                 caches.append(self._cache(content, past))
-            content, query = layer(content, query, Memory(past, positions, differs, masks, inputs.mapping), run, f"layer.{i}")
+            content, query = layer(
+                content, query, Memory(past, positions, differs, masks, inputs.mapping), run, f"layer.{i}"
+            )
         if caches:
             run.kept["new_mems"] = torch.stack(caches)
         output = run.drop("sequence", content if query is None else query, self.config.dropout)
