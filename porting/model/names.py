@@ -14,7 +14,10 @@ from porting.convert.table import Dialect
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A parameter in another dialect. layer: that its name there says; None for none, and for XLNet's stacked r_w_bias."""
+    """A parameter in another dialect.
+
+    layer: that its name there says, None if it says none (XLNet's r_w_bias is one tensor over all layers in google).
+    """
 
     name: str
     layer: int | None = None

@@ -71,7 +71,7 @@ def xlnet_finetune(  # noqa: PLR0913 - the original's flags
     )
 
 
-def xlnet_pretrain(  # noqa: PLR0913 - the original's flags
+def xlnet_pretrain(
     peak: float,
     steps: int,
     warmup: int,
@@ -129,8 +129,8 @@ def tinybert_bert_adam(
 ) -> Recipe:
     """huawei-noah/Pretrained-Language-Model at 0598f02, TinyBERT/transformer/optimization.py: BertAdam.
 
-    warmup: the share of all steps. constant: schedule `none`, of the intermediate phase of task_distill.py. Every gradient
-    is clipped to 1.0 by torch.nn.utils.clip_grad_norm_.
+    warmup: the share of all steps. constant: schedule `none`, of the intermediate phase of task_distill.py. Every
+    gradient is clipped to 1.0 by torch.nn.utils.clip_grad_norm_.
     """
     schedule = Schedule("constant", peak) if constant else Schedule("bert_adam", peak, steps, warmup)
     return Recipe(

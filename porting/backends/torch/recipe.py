@@ -1,7 +1,7 @@
+# ruff: noqa: SLF001 - torch has no public name for the operators over lists that torch.optim runs on
 """A recipe in PyTorch: clipping, Adam and weight decay over lists of tensors.
 
-The arithmetic is that of porting.model.update. torch._foreach_* are the operators that torch.optim itself runs
-on; torch has no public name for them.
+The arithmetic is that of porting.model.update.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 import mindspore as ms
 from mindspore import mint, nn, ops
+
 from toy_port import spec as toy
 
 

@@ -1,4 +1,5 @@
 import tensorflow as tf
+
 from toy_port import spec as toy
 
 
@@ -11,7 +12,7 @@ class Toy(tf.Module):
         }
         self.training = False
 
-    def __call__(self, batch, taps=frozenset(), step=0):
+    def __call__(self, batch, taps=frozenset()):
         w, ids = self.w, batch["input_ids"]
         rows = tf.gather(w[toy.GATHERED], ids)
         kinds = tf.one_hot(batch["segment_ids"], 2) @ w["bert/embeddings/token_type_embeddings"]

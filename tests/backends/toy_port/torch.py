@@ -1,5 +1,6 @@
 import torch
-from torch.nn import functional as F
+from torch.nn import functional
+
 from toy_port import spec as toy
 
 
@@ -16,16 +17,19 @@ class Toy(torch.nn.Module):
             at.register_parameter(leaf, torch.nn.Parameter(torch.zeros(shape), requires_grad=google != toy.FROZEN))
         self.gathered = {toy.name_in("hf", toy.GATHERED): "input_ids"}
 
-    def forward(self, batch, taps=frozenset(), step=0):
+    def forward(self, batch, taps=frozenset()):
         w = dict(self.named_parameters())
         ids, word = batch["input_ids"], toy.name_in("hf", toy.GATHERED)
-        rows = F.embedding(ids, w[word])
+        rows = functional.embedding(ids, w[word])
         if "rows." + word in batch:
             rows = rows + batch["rows." + word]
-        kinds = F.one_hot(batch["segment_ids"], 2).to(torch.float32) @ w["bert.embeddings.token_type_embeddings.weight"]
+        kinds = (
+            functional.one_hot(batch["segment_ids"], 2).to(torch.float32)
+            @ w["bert.embeddings.token_type_embeddings.weight"]
+        )
         hidden = rows + kinds + w["bert.embeddings.position_embeddings.weight"][: ids.shape[1]]
         norm = "bert.embeddings.LayerNorm."
-        hidden = F.layer_norm(hidden, (toy.HIDDEN,), w[norm + "weight"], w[norm + "bias"], 1e-12)
+        hidden = functional.layer_norm(hidden, (toy.HIDDEN,), w[norm + "weight"], w[norm + "bias"], 1e-12)
         if "mask.embeddings" in batch:
             hidden = hidden * batch["mask.embeddings"]
         out = {"embeddings": hidden}
@@ -35,7 +39,7 @@ class Toy(torch.nn.Module):
             out[f"layer.{layer}.output"] = hidden
         out["logits"] = hidden.mean(1) @ w["classifier.weight"].T + w["classifier.bias"]
         if "label_ids" in batch:
-            out["loss"] = F.cross_entropy(out["logits"], batch["label_ids"])
+            out["loss"] = functional.cross_entropy(out["logits"], batch["label_ids"])
         return {name: value for name, value in out.items() if name in {"logits", "loss"} | taps}
 
 
