@@ -237,7 +237,7 @@ def _optimizer_state(match: Match) -> tuple[str, ...]:
 
 
 def _stored_as(a: TensorEntry, b: TensorEntry) -> TensorEntry:
-    """A number of the optimizer's in b's dtype and shape, in which frameworks differ, if it is the same number there."""
+    """A number of the optimizer's in b's dtype and shape (frameworks differ in these), if it is the same there."""
     if a.count == b.count == 1 and "string" not in (a.dtype.kind, b.dtype.kind):
         value = np.asarray(a.read())
         other = value.astype(b.dtype.numpy())
