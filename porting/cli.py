@@ -214,7 +214,7 @@ def _show(what: dict[str, Any] | list[str]) -> None:
 def main() -> None:
     """Run the command. A user's mistake is one line and exit code 2; a bug keeps its traceback."""
     try:
-        app()
+        app(prog_name="port")
     except PortError as error:
         fail(str(error))
         sys.exit(2)

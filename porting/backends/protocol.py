@@ -35,7 +35,7 @@ types
 what a batch may hold
     `porting.model.batch.check_batch` refuses features that are missing, of another shape or dtype, ids out of
     the vocabulary and sequences longer than the positions, before a port sees them: by `Feature.axes`, `Feature.below`
-    and `ModelSpec.bounds`.
+    and `ModelSpec.bounds`. `below="labels"` is `Build.labels`, `below="seq"` the length that the batch has.
 
 parameters that the loss does not reach (a pooler under token classification)
     PyTorch and TensorFlow give None for their gradients; MindSpore gives zeros, so there a port has the attribute

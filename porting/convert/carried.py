@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -12,42 +10,13 @@ from porting.checkpoint.dtypes import DTYPES
 from porting.checkpoint.entry import TensorEntry
 from porting.checkpoint.storage import InMemory
 from porting.convert.ledger import Record
+from porting.convert.moved import Carried, Moved
 from porting.convert.names import listed
-from porting.convert.naming import Reference
 from porting.convert.optimizer_state import OptimizerState
 from porting.convert.plan import Dropped, Plan, Planned
 from porting.convert.source import Source
-from porting.convert.table import Dialect, Scalar, SlotForm
+from porting.convert.table import Scalar, SlotForm
 from porting.errors import UsageError
-
-
-@dataclass(frozen=True)
-class Carried:
-    """What becomes of the optimizer's state.
-
-    entries: target entries beside the parameters. optimizer: for PyTorch, its state_dict in the values of
-    `torch_tree`, tensors by the names of entries; None for all others.
-    """
-
-    entries: Mapping[str, TensorEntry] = field(default_factory=dict)
-    records: tuple[Record, ...] = ()
-    dropped: tuple[Dropped, ...] = ()
-    notes: tuple[str, ...] = ()
-    optimizer: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class Moved:
-    """What became of the parameters, which decides about their slots.
-
-    dropped: parameters that were not carried over. like: a reference that the target follows.
-    """
-
-    source: Source
-    plans: Sequence[Plan]
-    dropped: Sequence[Dropped]
-    dialect: Dialect
-    like: Reference | None = None
 
 
 def moments(moved: Moved, state: OptimizerState, form: SlotForm, name_of: Callable[[Planned, str], str]) -> Carried:

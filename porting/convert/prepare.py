@@ -8,25 +8,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from porting.checkpoint.entry import TensorEntry
+from porting.checkpoint.entry import Checkpoint, TensorEntry
 from porting.checkpoint.equal import equal_bits
 from porting.checkpoint.registry import read
-from porting.convert.carried import Moved
 from porting.convert.config import Config, find_config
 from porting.convert.ledger import Record
 from porting.convert.match import Match, find
+from porting.convert.moved import Carried, Moved
 from porting.convert.names import allowed, collapse, ranges
 from porting.convert.naming import Held, Reference, Wishes, against_reference, against_sizes, reference, target_of
 from porting.convert.notation import FREE_WORD
-from porting.convert.optimizer import carry_optimizer, leave_optimizer
 from porting.convert.parameters import float_dtype, parameters
 from porting.convert.plan import Dropped, Plan, plan_model, tie_pairs
 from porting.convert.registry import families, target_dialect
 from porting.convert.sizes import Bound, bind
 from porting.convert.source import Source, open_source
 from porting.convert.table import Dialect
-from porting.convert.torch_optimizer import nested
-from porting.convert.torch_state import other_keys, state_dict_of
 from porting.convert.zeros import is_zero
 from porting.errors import MismatchError
 
@@ -101,7 +98,7 @@ def prepare(request: Request) -> Prepared:
         bind(model, entries, config.values, config_name=config.name, allow_missing=request.allow_missing)
         for model in match.models
     )
-    like = reference(state_dict_of(read(request.like)), match, dialect) if request.like else None
+    like = reference(_state_dict(read(request.like)), match, dialect) if request.like else None
     unplannable = [problem for bound in bounds for problem in bound.problems] + _layers(request, bounds)
     unexpected, refused = _unknown(match, request.allow_unexpected)
     problems = [*unplannable, *_refusals(source, match, refused), *_required(request, match), *_fields(request, match)]
@@ -111,6 +108,15 @@ def prepare(request: Request) -> Prepared:
     untied = frozenset(a for bound in bounds for a, b in tie_pairs(bound) if not same(entries[a], entries[b]))
     plans = _plans(request, bounds, dialect, config, like, untied, entries)
     return _assemble(request, source, match, bounds, dialect, config, plans, like, unexpected, problems)
+
+
+def _state_dict(checkpoint: Checkpoint) -> Checkpoint:
+    """The parameters of a reference that may be a training checkpoint."""
+    if "tree" not in checkpoint.metadata:
+        return checkpoint
+    from porting.convert.torch_state import state_dict_of
+
+    return state_dict_of(checkpoint)
 
 
 def _title(source: Source, match: Match, dialect: Dialect) -> str:
@@ -213,11 +219,10 @@ def _assemble(
     dropped += _left_over(request, plans, dropped)
     plans = [_without(plan, held.left_out) for plan in plans]
     entries, records = parameters(source, plans, like, float_dtype(request.dtype))
-    dropped += [Dropped(key, "state of a training loop, no weight") for key in other_keys(source.checkpoint)]
-    wanted = request.with_optimizer or request.optimizer is not None
-    moved = Moved(source, plans, dropped, dialect, like)
-    carried = carry_optimizer(moved, match) if wanted else leave_optimizer(source, match)
-    entries, records, tree = nested(entries, records, carried)
+    carried, tree = Carried(), None
+    if request.with_optimizer or request.optimizer is not None or _has_state(source, match):
+        moved = Moved(source, plans, dropped, dialect, like)
+        carried, entries, records, tree = _with_state(request, match, moved, entries, records)
     return Prepared(
         request=request,
         source=source,
@@ -234,6 +239,27 @@ def _assemble(
         tree=tree,
         notes=(*source.checkpoint.notes, *carried.notes),
     )
+
+
+def _has_state(source: Source, match: Match) -> bool:
+    """Is there anything but parameters? Most checkpoints have nothing, and need not load what handles it."""
+    slots = match.slots
+    return bool(slots.roles or slots.scalars or slots.orphans or source.states or "tree" in source.checkpoint.metadata)
+
+
+def _with_state(
+    request: Request, match: Match, moved: Moved, entries: dict[str, TensorEntry], records: list[Record]
+) -> tuple[Carried, dict[str, TensorEntry], list[Record], Any]:
+    """The optimizer's state, carried or left by name, and the parameters where PyTorch's nested form puts them."""
+    from porting.convert.optimizer import carry_optimizer, leave_optimizer
+    from porting.convert.torch_optimizer import nested
+    from porting.convert.torch_state import other_keys
+
+    wanted = request.with_optimizer or request.optimizer is not None
+    carried = carry_optimizer(moved, match) if wanted else leave_optimizer(moved.source, match)
+    others = tuple(Dropped(key, "state of a training loop, no weight") for key in other_keys(moved.source.checkpoint))
+    entries, records, tree = nested(entries, records, carried)
+    return replace(carried, dropped=(*others, *carried.dropped)), entries, records, tree
 
 
 def _without(plan: Plan, names: frozenset[str]) -> Plan:

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from porting.checkpoint.entry import Checkpoint, TensorEntry
 from porting.checkpoint.registry import read
-from porting.convert.torch_state import TorchState, optimizer_states, separate_state, without_states
+
+if TYPE_CHECKING:
+    from porting.convert.torch_state import TorchState
 
 
 class Wanted(Protocol):
@@ -67,12 +69,22 @@ def open_source(request: Wanted) -> Source:
     """
     checkpoint = read(request.source, format=request.source_format, framework=request.source_framework)
     checkpoint = named(checkpoint, request.like)
-    states = optimizer_states(checkpoint)
-    optimizer = separate_state(read(request.optimizer)) if request.optimizer else None
+    states, optimizer, plain = _torch_states(checkpoint, request.optimizer)
     constants = tuple(name for name in checkpoint.metadata.get("constants", ()) if name in checkpoint.entries)
-    plain = without_states(checkpoint, states).entries
     entries = {name: entry for name, entry in plain.items() if name not in set(constants)}
     return Source(checkpoint, entries, states, optimizer, constants)
+
+
+def _torch_states(
+    checkpoint: Checkpoint, file: Path | None
+) -> tuple[tuple[TorchState, ...], TorchState | None, Mapping[str, TensorEntry]]:
+    """PyTorch optimizers in the checkpoint and in a file of their own, and the entries that are not theirs."""
+    if "tree" not in checkpoint.metadata and file is None:
+        return (), None, checkpoint.entries
+    from porting.convert.torch_state import optimizer_states, separate_state, without_states
+
+    states = optimizer_states(checkpoint)
+    return states, separate_state(read(file)) if file else None, without_states(checkpoint, states).entries
 
 
 def named(checkpoint: Checkpoint, like: Path | None = None) -> Checkpoint:

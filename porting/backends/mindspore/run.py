@@ -97,7 +97,7 @@ class MindSporeSession:
     def forward(self, batch: Batch, taps: Collection[str] = ()) -> dict[str, Array]:
         """The task's outputs, the loss where there are labels, and the taps asked for. Raises: UsageError."""
         asked = feed.known_taps(self._spec, taps)
-        check_batch(self._spec, self._config, self._build.task, batch)
+        check_batch(self._spec, self._config, self._build, batch)
         cell, call = self._cell(asked)
         cell.set_train(False)
         values = dict(zip(cell.outputs, call(*_positions(cell, batch)), strict=True))
@@ -159,7 +159,7 @@ class MindSporeSession:
         self, batch: Batch, scale: float, extra: Mapping[str, Array]
     ) -> tuple[float, Sequence[Any], Sequence[Any]]:
         """The loss, and gradients of the loss times `scale`: of the trained parameters, and of the rows."""
-        check_batch(self._spec, self._config, self._build.task, batch)
+        check_batch(self._spec, self._config, self._build, batch)
         masks = feed.masks(self._spec, self._config, self._build, batch, self._training.steps)
         features = _positions(self._model, {**batch, **masks, **extra})
         self._model.set_train(True)

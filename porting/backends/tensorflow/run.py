@@ -82,7 +82,7 @@ class TensorFlowSession:
     def forward(self, batch: Batch, taps: Collection[str] = ()) -> dict[str, Array]:
         """The task's outputs, the loss where there are labels, and the taps asked for. Raises: UsageError."""
         asked = feed.known_taps(self._spec, taps)
-        check_batch(self._spec, self._config, self._build.task, batch)
+        check_batch(self._spec, self._config, self._build, batch)
         self._model.training = False
         with tf.device(self._device):
             values = self._evaluate(_tensors(batch), tuple(sorted(asked)))
@@ -121,7 +121,7 @@ class TensorFlowSession:
 
     def _backward(self, batch: Batch, scale: float) -> tuple[float, Sequence[Any]]:
         """The loss, and the gradients of the loss times `scale`: Tensor, IndexedSlices or None."""
-        check_batch(self._spec, self._config, self._build.task, batch)
+        check_batch(self._spec, self._config, self._build, batch)
         masks = feed.masks(self._spec, self._config, self._build, batch, self._training.steps)
         self._model.training = True
         with tf.device(self._device):

@@ -80,7 +80,7 @@ class TorchSession:
     def forward(self, batch: Batch, taps: Collection[str] = ()) -> dict[str, Array]:
         """The task's outputs, the loss where there are labels, and the taps asked for. Raises: UsageError."""
         asked = feed.known_taps(self._spec, taps)
-        check_batch(self._spec, self._config, self._build.task, batch)
+        check_batch(self._spec, self._config, self._build, batch)
         self._model.eval()
         with torch.no_grad():
             values = self._call(self._tensors(batch), asked)
@@ -141,7 +141,7 @@ class TorchSession:
 
     def _backward(self, batch: Batch, scale: float, extra: Mapping[str, Array]) -> tuple[float, Slopes, Slopes]:
         """The loss, and gradients of the loss times `scale`: of the trained parameters, and of the extra features."""
-        check_batch(self._spec, self._config, self._build.task, batch)
+        check_batch(self._spec, self._config, self._build, batch)
         masks = feed.masks(self._spec, self._config, self._build, batch, self._training.steps)
         probes = {name: tensor.requires_grad_() for name, tensor in self._tensors(extra).items()}
         self._model.train()

@@ -115,7 +115,7 @@ TOY = ModelSpec(
     features=(
         Feature("input_ids", "batch seq", "int32", below="vocab_size"),
         Feature("segment_ids", "batch seq", "int32", below="type_vocab_size"),
-        Feature("label_ids", "batch", "int32", optional=True),
+        Feature("label_ids", "batch", "int32", optional=True, below="labels"),
     ),
     taps=(
         Tap("embeddings", "batch seq hidden", "after LayerNorm and dropout"),
