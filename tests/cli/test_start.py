@@ -1,0 +1,72 @@
+"""What starting costs: no framework, and for help not even numpy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from porting.cli import app
+from porting.testing.formats import HEAVY
+
+Port = Callable[..., Any]
+COMMANDS = [[command.name or command.callback.__name__] for command in app.registered_commands if command.callback] + [
+    ["families", command.name or command.callback.__name__]
+    for group in app.registered_groups
+    if group.typer_instance
+    for command in group.typer_instance.registered_commands
+    if command.callback
+]
+
+
+def imported(code: str) -> set[str]:
+    """Names of the modules that a fresh interpreter has after running the code."""
+    end = "\nimport sys; print('MODULES', *sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code + end], capture_output=True, text=True, check=True)
+    return {name.partition(".")[0] for name in ran.stdout.rpartition("MODULES ")[2].split()}
+
+
+@pytest.mark.parametrize("words", [[], ["convert"], ["families"]], ids=str)
+def test_help_imports_neither_numpy_nor_a_framework(words: list[str]) -> None:
+    code = (
+        f"import sys; sys.argv = ['port', *{words!r}, '--help']\n"
+        "from porting.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code"
+    )
+    assert not imported(code) & {*HEAVY, "numpy", "ml_dtypes", "h5py", "rich", "xxhash", "google_crc32c"}
+
+
+def test_the_package_imports_nothing_heavier_than_numpy() -> None:
+    assert not imported("import porting") & {*HEAVY, "ml_dtypes", "h5py", "rich", "typer"}
+    code = "import porting\nfor name in porting.__all__: getattr(porting, name)"
+    assert not imported(code) & {*HEAVY, "h5py", "rich", "typer"}
+
+
+def test_a_conversion_imports_no_framework(tmp_path: Any) -> None:
+    from made import google_bert, save
+
+    source = save(tmp_path / "a.npz", google_bert(), "npz")
+    code = (
+        f"import sys; sys.argv = ['port', 'convert', 'tf2pt', {str(source)!r}, '--format', 'torch']\n"
+        "from porting.cli import main\nmain_ = main\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code"
+    )
+    assert not imported(code) & {*HEAVY, "rich"}
+
+
+def test_there_are_the_commands_that_are_promised() -> None:
+    promised = [["convert"], ["verify"], ["inspect"], ["diff"], ["families", "new"], ["families", "suggest"]]
+    assert all(words in COMMANDS for words in promised)
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_explains_itself(words: list[str], port: Port) -> None:
+    ran = port(*words, "--help")
+    assert ran.code == 0
+    assert "Usage: port " + " ".join(words) in ran.out
+    assert ran.err == ""
+    shown = [line for line in ran.out.splitlines() if line.strip().startswith("--") and line.strip() != "--help"]
+    assert all(len(line.split()) > 1 for line in shown)
