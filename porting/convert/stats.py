@@ -73,10 +73,10 @@ def exact(values: Array, dtype: DType) -> Array:
     platform that the kit supports.
     """
     if dtype.kind == "complex":
-        return values.view(values.real.dtype).astype(np.float64)
-    if dtype.kind in ("int", "uint") and dtype.bits == 64:
-        return values.astype(np.longdouble)
-    return values.astype(np.float64)
+        values = values.view(values.real.dtype)
+    wide = np.longdouble if dtype.kind in ("int", "uint") and dtype.bits == 64 else np.float64
+    with np.errstate(invalid="ignore"):  # signalling NaN become quiet ones
+        return values.astype(wide)
 
 
 def tensor_stats(entry: TensorEntry) -> Stats | None:

@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from porting.checkpoint.dtypes import DTYPES
 from porting.checkpoint.registry import read
-from porting.checkpoint.write import write
+from porting.checkpoint.write import as_entry, write
 from porting.convert.convert import convert
 from porting.convert.diff import diff
 from porting.convert.diff_text import difference_lines, summary_line
 from porting.convert.values import Tolerance, compare_values
 from porting.errors import UsageError
+from porting.testing.formats import random_bits
 from porting.testing.synthetic import entry_of
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -243,9 +245,17 @@ def test_other_dtypes(a, b, distance):
     assert values(a, b).worst.index == (a.size - 1,)
 
 
-def test_strings(tmp_path):
-    from porting.checkpoint.write import as_entry
+@pytest.mark.parametrize("dtype", sorted(set(DTYPES) - {"string"}))
+def test_any_bits_of_any_dtype(dtype):
+    a, b = random_bits(dtype, (90, 7)), random_bits(dtype, (90, 7), 1)
+    assert values(a, a.copy()).bits == 0
+    found = values(a, b)
+    assert 0 < found.bits <= found.count
+    assert found.worst is not None
+    assert values(a, b, Tolerance(np.inf)).beyond == found.one_sided
 
+
+def test_strings():
     one, two = (as_entry("s", np.array([b"a", last], object)) for last in (b"b", b"c"))
     assert compare_values(one, one).bits == 0
     found = compare_values(one, two)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from porting.checkpoint.dtypes import DTYPES
 from porting.checkpoint.registry import read
 from porting.checkpoint.write import write
 from porting.convert.convert import convert
@@ -12,6 +13,7 @@ from porting.convert.inspect import inspect
 from porting.convert.inspect_text import inspection_lines
 from porting.convert.stats import merged, tensor_stats
 from porting.errors import FormatError, UsageError
+from porting.testing.formats import random_bits
 from porting.testing.synthetic import entry_of
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -116,6 +118,14 @@ def test_statistics_agree_with_numpy(dtype):
     assert stats.mean == pytest.approx(flat.mean(), rel=1e-9)
     assert stats.std == pytest.approx(flat.std(), rel=1e-9)
     assert stats.zeros == np.count_nonzero(flat == 0)
+
+
+@pytest.mark.parametrize("dtype", sorted(set(DTYPES) - {"string"}))
+def test_statistics_of_any_bits_of_any_dtype(dtype):
+    array = random_bits(dtype, (300, 7))
+    stats = tensor_stats(entry_of("x", array))
+    assert stats.count == array.size * (2 if DTYPES[dtype].kind == "complex" else 1)
+    assert stats.finite + stats.nan + stats.inf == stats.count
 
 
 def test_statistics_of_nothing_and_of_large_integers():
