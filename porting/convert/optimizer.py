@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from porting.checkpoint.entry import TensorEntry
-from porting.convert.carried import Carried, Moved, difference, moments, scalar_entry, scalar_record, scalar_value
+from porting.convert.carried import difference, moments, scalar_entry, scalar_record, scalar_value
 from porting.convert.ledger import Record
 from porting.convert.match import Match
+from porting.convert.moved import Carried, Moved
 from porting.convert.naming import Reference
 from porting.convert.optimizer_state import OptimizerState, state_by_keys, state_by_names
 from porting.convert.plan import Dropped, Plan, tie_pairs

@@ -23,8 +23,9 @@ from typing import Any
 
 from porting.checkpoint.entry import TensorEntry
 from porting.checkpoint.torch.tree import TensorRef, encode
-from porting.convert.carried import Carried, Moved, difference, moments, scalar_entry, scalar_record, trained
+from porting.convert.carried import difference, moments, scalar_entry, scalar_record, trained
 from porting.convert.ledger import Record
+from porting.convert.moved import Carried, Moved
 from porting.convert.optimizer_state import OptimizerState
 from porting.convert.plan import Dropped, Plan, Planned
 from porting.convert.source import Source
