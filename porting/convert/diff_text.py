@@ -41,13 +41,14 @@ def summary_line(found: Difference) -> str:
         if found.tolerance is None
         else f"within {shown(found.tolerance.absolute)} + " + (f"{shown(found.tolerance.relative)} * |a|")
     )
+    aside = f", {len(found.left_out)} not compared" if found.left_out else ""
     if found.equal:
-        return f"equal: {count} tensors {how}"
+        return f"equal: {count} tensors {how}{aside}"
     parts = [f"{apart} of {count} tensors differ" if apart else f"{count} tensors equal {how}"]
     parts += [f"{len(found.missing)} missing"] if found.missing else []
     parts += [f"{len(found.unexpected)} unexpected"] if found.unexpected else []
     parts += [f"{len(found.problems)} problems"] if found.problems else []
-    return f"different: {', '.join(parts)}"
+    return f"different: {', '.join(parts)}{aside}"
 
 
 def _side(letter: str, side: Compared) -> tuple[str, ...]:

@@ -202,11 +202,12 @@ class _Translation:
     def _other_state(self) -> Iterator[Dropped]:
         """The optimizer's state, where only one side holds any."""
         one, two = _optimizer_state(self.match_a), _optimizer_state(self.match_b)
+        keyed = "optimizer state: PyTorch's is compared between checkpoints of the same names only"
         if not one or not two:
-            yield from (Dropped(name, f"optimizer state: {'b' if one else 'a'} holds none") for name in one or two)
+            none = keyed if self.a.state or self.b.state else f"optimizer state: {'b' if one else 'a'} holds none"
+            yield from (Dropped(name, none) for name in one or two)
         for found in (self.a, self.b):
-            reason = "optimizer state: PyTorch's is compared between checkpoints of the same names only"
-            yield from (Dropped(name, reason) for name in found.state)
+            yield from (Dropped(name, keyed) for name in found.state)
 
     def _unequal(self) -> list[str]:
         """Tensors of a that b's dialect has one for, and that differ among themselves."""
