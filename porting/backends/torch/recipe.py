@@ -6,7 +6,7 @@ The arithmetic is that of porting.model.update.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -75,6 +75,31 @@ def _factor(clip: Clip, norm: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
+def changed(
+    recipe: Recipe,
+    rates: Rates,
+    trained: Trained,
+    grads: Sequence[torch.Tensor | None],
+    rows: Mapping[int, torch.Tensor],
+    unscale: float,
+) -> torch.Tensor:
+    """One update of weights and moments, in place, by unclipped gradients; their norm before clipping.
+
+    grads: None for parameters that the loss does not reach. rows: by a table's place its gathered rows' gradient, which
+    the norm counts in its place. unscale: 1 / loss scale, a factor of both.
+    """
+    if recipe.unused == "decayed":
+        pairs = zip(trained.weights, grads, strict=True)
+        grads = [torch.zeros_like(weight) if grad is None else grad for weight, grad in pairs]
+    reached = [i for i, grad in enumerate(grads) if grad is not None]
+    slopes = scaled([grad for grad in grads if grad is not None], unscale)
+    apart = dict(zip(rows, scaled(list(rows.values()), unscale), strict=True))
+    counted = [apart.get(i, slope) for i, slope in zip(reached, slopes, strict=True)]
+    slopes, norm = clipped(recipe.clip, slopes, counted)
+    update(recipe, rates, trained.only(reached), slopes)
+    return norm
+
+
 def update(recipe: Recipe, rates: Rates, trained: Trained, grads: Tensors) -> None:
     """One update of weights and moments, in place, by clipped gradients."""
     scales = [treatment.scale for treatment in trained.treatments]

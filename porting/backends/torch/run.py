@@ -10,7 +10,7 @@ import torch
 
 from porting.backends import feed
 from porting.backends.protocol import Array, Batch, Build, StepResult
-from porting.backends.torch.recipe import Trained, clipped, finite, scaled, update
+from porting.backends.torch.recipe import Trained, changed, finite
 from porting.backends.training import Training
 from porting.errors import UsageError
 from porting.model.batch import check_batch
@@ -109,26 +109,14 @@ class TorchSession:
         return self._training.step(
             differentiate,
             lambda found: bool(finite([grad for grad in (*found[0], *found[1]) if grad is not None])),
-            lambda found, rates, factor: self._update(found[0], dict(zip(rows, found[1], strict=True)), rates, factor),
+            lambda found, now, unscale: self._update(found[0], dict(zip(rows, found[1], strict=True)), now, unscale),
         )
 
-    @torch.no_grad()
-    def _update(self, grads: Slopes, rows: Mapping[str, torch.Tensor | None], rates: Rates, factor: float) -> float:
+    def _update(self, grads: Slopes, rows: Mapping[str, torch.Tensor | None], rates: Rates, unscale: float) -> float:
         """Change the weights; the gradients' norm."""
-        recipe = self._training.wanted()
-        if recipe.unused == "decayed":
-            grads = [
-                torch.zeros_like(tensor) if grad is None else grad
-                for tensor, grad in zip(self._optimized.weights, grads, strict=True)
-            ]
-        reached = [i for i, grad in enumerate(grads) if grad is not None]
-        slopes = scaled([grad for grad in grads if grad is not None], factor)
-        gathered = {name: scaled([slope], factor)[0] for name, slope in rows.items() if slope is not None}
-        names = [feed.ROWS + self.trainable[i] for i in reached]
-        counts = [gathered.get(name, slope) for name, slope in zip(names, slopes, strict=True)]
-        clips, norm = clipped(recipe.clip, slopes, counts)
-        update(recipe, rates, self._optimized.only(reached), clips)
-        return norm.item()
+        places = {feed.ROWS + name: i for i, name in enumerate(self._trained)}
+        gathered = {places[name]: slope for name, slope in rows.items() if slope is not None}
+        return changed(self._training.wanted(), rates, self._optimized, grads, gathered, unscale).item()
 
     def slots(self) -> dict[str, dict[str, Array]]:
         """The optimizer's moments by role and parameter name. Raises: UsageError without a recipe."""
