@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,6 +44,16 @@ class Part:
     def prefix(self) -> str:
         """What stands before its taps."""
         return "teacher." if self.role == "teacher" else ""
+
+    def taps(self, *, prefixed: bool = False) -> tuple[str, ...]:
+        """Every tap of it, in the order of computation."""
+        names = ["embeddings", "encoder.input"]
+        points = ("attention.scores", "attention.output", "ffn.output", "output")
+        names += [f"layer.{i}.{point}" for i in range(self.config.num_hidden_layers) for point in points]
+        names += ["sequence", "pooled"]
+        if self.head != "none":
+            names += ["logits", "log_probs"] if self.labels > 1 else ["logits"]
+        return tuple(f"{self.prefix if prefixed else ''}{name}" for name in names)
 
     def own(self, taps: Collection[str]) -> frozenset[str]:
         """Those of its taps that are among these, without the prefix."""
@@ -98,7 +108,7 @@ class Layout:
 
     def taps(self) -> tuple[str, ...]:
         """Every tap of the net, in the order of computation."""
-        names = [name for part in self.parts for name in _part_taps(part)]
+        names = [name for part in self.parts for name in part.taps(prefixed=True)]
         if self.distils:
             names += [f"fit.{i}" for i in range(self.student.config.num_hidden_layers + 1)]
         if self.loss == "fit":
@@ -161,20 +171,6 @@ def _check_labels(build: Build, head: Head, loss: Loss) -> None:
     wanted, holds = ("1", build.labels == 1) if loss == "values" else ("2 or more", build.labels >= 2)
     if head != "none" and not holds:
         raise UsageError(f"tinybert: labels: wanted {wanted} for {build.task}, got {build.labels}")
-
-
-def _part_taps(part: Part) -> Iterator[str]:
-    yield f"{part.prefix}embeddings"
-    yield f"{part.prefix}encoder.input"
-    for i in range(part.config.num_hidden_layers):
-        for point in ("attention.scores", "attention.output", "ffn.output", "output"):
-            yield f"{part.prefix}layer.{i}.{point}"
-    yield f"{part.prefix}sequence"
-    yield f"{part.prefix}pooled"
-    if part.head != "none":
-        yield f"{part.prefix}logits"
-    if part.head != "none" and part.labels > 1:
-        yield f"{part.prefix}log_probs"
 
 
 def sites(config: TinyBertConfig, build: Build, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Site]:

@@ -11,15 +11,15 @@ from porting_tinybert.config import TinyBertConfig, configure
 from porting_tinybert.layout import sites
 
 _TEXT = ("input_ids", "input_mask", "segment_ids")
-_FIT = ("attention_loss", "representation_loss", "loss")
-_SOFT = ("logits", "log_probs", "teacher.logits", "teacher.log_probs", "loss")
+_FIT = ("attention_loss", "representation_loss")
+_SOFT = ("logits", "log_probs", "teacher.logits", "teacher.log_probs")
 
 TASKS = (
     Task("student", _TEXT, ("sequence", "pooled")),
     Task("teacher", _TEXT, ("teacher.sequence", "teacher.pooled")),
-    Task("classification", (*_TEXT, "label_ids"), ("logits", "log_probs", "loss")),
-    Task("regression", (*_TEXT, "label_values"), ("logits", "loss")),
-    Task("token_classification", (*_TEXT, "token_labels"), ("logits", "log_probs", "loss")),
+    Task("classification", (*_TEXT, "label_ids"), ("logits", "log_probs")),
+    Task("regression", (*_TEXT, "label_values"), ("logits",)),
+    Task("token_classification", (*_TEXT, "token_labels"), ("logits", "log_probs")),
     Task("general_distill", _TEXT, _FIT),
     Task("task_distill_1", _TEXT, _FIT),
     Task("task_distill_2", _TEXT, _SOFT),
