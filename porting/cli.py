@@ -23,10 +23,16 @@ app = typer.Typer(
 families_app = typer.Typer(help="Model families: list them, start one, have rows proposed.", no_args_is_help=True)
 app.add_typer(families_app, name="families")
 
-Source = Annotated[Path, typer.Argument(help="Checkpoint: a file, a folder, or a TensorFlow prefix.", show_default=False)]
+Source = Annotated[
+    Path, typer.Argument(help="Checkpoint: a file, a folder, or a TensorFlow prefix.", show_default=False)
+]
 FamilyName = Annotated[str | None, typer.Option("--family", help="Model family, where names alone do not tell.")]
-DialectName = Annotated[str | None, typer.Option("--from", help="Dialect of the source, where names alone do not tell.")]
-SourceFormat = Annotated[str | None, typer.Option("--source-format", help="Format of the source, where content does not tell.")]
+DialectName = Annotated[
+    str | None, typer.Option("--from", help="Dialect of the source, where names alone do not tell.")
+]
+SourceFormat = Annotated[
+    str | None, typer.Option("--source-format", help="Format of the source, where content does not tell.")
+]
 ConfigFile = Annotated[str | None, typer.Option("--config", help="Config to check against; `none` to look for none.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
@@ -36,30 +42,48 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but er
 def convert(  # noqa: PLR0913 - one parameter per option
     direction: Annotated[str, typer.Argument(help="tf2ms, ms2tf, tf2pt, pt2tf, pt2ms, ms2pt, or any with --to.")],
     source: Source,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: STEM.DIALECT.EXT beside the source.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Default: STEM.DIALECT.EXT beside the source.")
+    ] = None,
     to: Annotated[str | None, typer.Option("--to", help="Target dialect.")] = None,
     family: FamilyName = None,
     source_dialect: DialectName = None,
     source_format: SourceFormat = None,
     config: ConfigFile = None,
     output_format: Annotated[str | None, typer.Option("--format", help="Format of the output.")] = None,
-    prefix: Annotated[str | None, typer.Option("--prefix", help="What the encoder's names begin with in the output.")] = None,
-    like: Annotated[Path | None, typer.Option("--like", help="Checkpoint whose names, not values, are followed.")] = None,
+    prefix: Annotated[
+        str | None, typer.Option("--prefix", help="What the encoder's names begin with in the output.")
+    ] = None,
+    like: Annotated[
+        Path | None, typer.Option("--like", help="Checkpoint whose names, not values, are followed.")
+    ] = None,
     layers: Annotated[str | None, typer.Option("--layers", help="Layers to keep, renumbered: 0-2 or 3,7,11.")] = None,
     dtype: Annotated[str | None, typer.Option("--dtype", help="Round floating tensors to this dtype.")] = None,
     with_optimizer: Annotated[bool, typer.Option("--with-optimizer", help="Carry the optimizer's state over.")] = False,
-    optimizer: Annotated[Path | None, typer.Option("--optimizer", help="PyTorch optimizer file beside the model.")] = None,
-    allow_missing: Annotated[list[str] | None, typer.Option("--allow-missing", help="Names or patterns that may be missing.")] = None,
+    optimizer: Annotated[
+        Path | None, typer.Option("--optimizer", help="PyTorch optimizer file beside the model.")
+    ] = None,
+    allow_missing: Annotated[
+        list[str] | None, typer.Option("--allow-missing", help="Names or patterns that may be missing.")
+    ] = None,
     allow_unexpected: Annotated[
         list[str] | None, typer.Option("--allow-unexpected", help="Names or patterns that may be left out.")
     ] = None,
-    require: Annotated[list[str] | None, typer.Option("--require", help="Groups that have to be there (mlm, pooler …).")] = None,
-    variables: Annotated[list[str] | None, typer.Option("--set", help="Value of a free field of names: task=mnli.")] = None,
-    shard_size: Annotated[str | None, typer.Option("--shard-size", help="Largest size of one file: 500MB, 2GB.")] = None,
+    require: Annotated[
+        list[str] | None, typer.Option("--require", help="Groups that have to be there (mlm, pooler …).")
+    ] = None,
+    variables: Annotated[
+        list[str] | None, typer.Option("--set", help="Value of a free field of names: task=mnli.")
+    ] = None,
+    shard_size: Annotated[
+        str | None, typer.Option("--shard-size", help="Largest size of one file: 500MB, 2GB.")
+    ] = None,
     graph: Annotated[Path | None, typer.Option("--graph", help="ONNX model that the weights are written into.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the ledger, write nothing.")] = False,
     verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Read back and compare hashes.")] = True,
-    hash_name: Annotated[str, typer.Option("--hash", help="xxh3_128, or sha256 of tensors and input files.")] = "xxh3_128",
+    hash_name: Annotated[
+        str, typer.Option("--hash", help="xxh3_128, or sha256 of tensors and input files.")
+    ] = "xxh3_128",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -102,7 +126,11 @@ def verify(
         typer.echo(json.dumps({**asdict(result), "holds": result.holds}, default=str, indent=1))
     elif not quiet:
         verdict = "holds" if result.holds else "does not hold"
-        typer.echo("\n".join([*result.problems, f"{verdict}: {result.compared} tensors compared, {result.unhashed} without a hash"]))
+        typer.echo(
+            "\n".join(
+                [*result.problems, f"{verdict}: {result.compared} tensors compared, {result.unhashed} without a hash"]
+            )
+        )
     raise typer.Exit(0 if result.holds else 1)
 
 
@@ -113,7 +141,9 @@ def inspect(
     dialect: DialectName = None,
     source_format: SourceFormat = None,
     config: ConfigFile = None,
-    stats: Annotated[bool, typer.Option("--stats", help="Read the values: range, mean, NaN, infinities, zeros.")] = False,
+    stats: Annotated[
+        bool, typer.Option("--stats", help="Read the values: range, mean, NaN, infinities, zeros.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show what a checkpoint is and holds. Exit code 1 if it contradicts itself, its config or its family."""
@@ -133,7 +163,9 @@ def diff(
     dialect_a: Annotated[str | None, typer.Option("--from", help="Dialect of the first.")] = None,
     dialect_b: Annotated[str | None, typer.Option("--to", help="Dialect of the second.")] = None,
     config: ConfigFile = None,
-    atol: Annotated[float | None, typer.Option("--atol", help="Absolute tolerance; without any, bits must be equal.")] = None,
+    atol: Annotated[
+        float | None, typer.Option("--atol", help="Absolute tolerance; without any, bits must be equal.")
+    ] = None,
     rtol: Annotated[float | None, typer.Option("--rtol", help="Tolerance relative to the first.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -211,6 +243,10 @@ def _show(what: dict[str, Any] | list[str]) -> None:
     typer.echo(json.dumps(what, indent=1, ensure_ascii=False) if isinstance(what, dict) else "\n".join(what))
 
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, by the convention of shells: 128 and the number of the signal."""
+
+
 def main() -> None:
     """Run the command. A user's mistake is one line and exit code 2; a bug keeps its traceback."""
     try:
@@ -218,9 +254,10 @@ def main() -> None:
     except PortError as error:
         fail(str(error))
         sys.exit(2)
-    except KeyboardInterrupt:
-        fail("interrupted; nothing was left behind")
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:  # Typer has caught the KeyboardInterrupt and shown nothing
+            fail("interrupted; nothing was left behind")
+        raise
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)

@@ -30,7 +30,7 @@ def _alive(pid: int) -> bool:
 
 def remove_stale_parts(folder: Path, names: Sequence[str]) -> None:
     """Remove the parts of killed runs that were to become one of `names`."""
-    part = re.compile(r"\.(.+)\.(\d+)\.part")
+    part = re.compile(r"\.(.+)\.([0-9]{1,9})\.part")
     with suppress(OSError):
         for path in folder.iterdir():
             match = part.fullmatch(path.name)
@@ -122,5 +122,7 @@ class Output:
     def __enter__(self) -> Output:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.discard()

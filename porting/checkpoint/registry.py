@@ -29,12 +29,23 @@ def format_named(name: str) -> Format:
     return known[name]
 
 
+def _refuse_impossible(path: Path) -> None:
+    """Raises: FormatError for a path that no file can have, or that may not be looked at."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError) as error:
+        raise FormatError(path, "", f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
 def locate(path: Path, framework: str | None = None) -> tuple[Format, Path]:
     """The format of what lies at `path`, by content, and the path to read.
 
     framework: decides where a path is a file of one format and the prefix of another.
     Raises: FormatError if nothing there is a checkpoint; UsageError if two formats are possible.
     """
+    _refuse_impossible(path)
     hits = [(kind, where) for kind in formats().values() if (where := kind.locate(path)) is not None]
     if framework is not None and len(hits) > 1:
         hits = [hit for hit in hits if hit[0].framework == framework] or hits
@@ -57,10 +68,13 @@ def read(path: str | Path, *, format: str | None = None, framework: str | None =
     where = Path(path)
     if format is not None:
         kind = format_named(format)
+        _refuse_impossible(where)
         found = kind.locate(where)
         if found is None:
             there = where.exists()
-            raise FormatError(where, "", f"wanted {format}, but it is not" if there else "no such file, folder or prefix")
+            raise FormatError(
+                where, "", f"wanted {format}, but it is not" if there else "no such file, folder or prefix"
+            )
         return kind.read(found)
     kind, found = locate(where, framework)
     return kind.read(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -113,9 +114,9 @@ def output_path(prepared: Prepared, kind: Format, output: str | Path | None) -> 
     source = prepared.source.checkpoint.path
     name = f"{stem(source.name, prepared.match.dialect.name)}.{prepared.dialect.name}{kind.extension}"
     target = source.parent / name if output is None else Path(output)
-    if output is not None and target.is_dir():
+    if output is not None and os.path.isdir(target):  # noqa: PTH112 - False, not an error, for an impossible name
         target = target / name
-    if not target.parent.is_dir():
+    if not os.path.isdir(target.parent):  # noqa: PTH112 - likewise
         raise UsageError(f"{target}: there is no folder {target.parent}")
     return target
 
@@ -149,5 +150,7 @@ def _extra(prepared: Prepared, kind: Format, extra: Mapping[str, Any]) -> dict[s
     if prepared.tree is None:
         return dict(extra)
     if kind.name != "torch":
-        raise UsageError(f"--with-optimizer: format {kind.name} has no place for PyTorch's optimizer state; --format torch has")
+        raise UsageError(
+            f"--with-optimizer: format {kind.name} has no place for PyTorch's optimizer state; --format torch has"
+        )
     return {**extra, "tree": prepared.tree}
