@@ -148,12 +148,15 @@ class RelativeAttention(nn.Cell):
         states: Tensor,
         keys: tuple[Tensor, Tensor, Tensor],
         biases: tuple[Tensor, Tensor, Tensor],
-        differs: Tensor,
-        mask: Tensor,
-        mapping: Tensor,
+        where: tuple[Tensor, Tensor, Tensor],
         drops: tuple[Tensor, ...],
     ) -> tuple[Tensor, Tensor]:
-        """states: (b, i, h), or (b, p, h) with a mapping (b, p, i). Returns these after LayerNorm, and the scores."""
+        """states: (b, i, h), or (b, p, h) with a mapping. Returns these after LayerNorm, and the scores.
+
+        where: (b, 1, i, j), whether a key is of another segment; (b or 1, 1, i or 1, j) to add to scores; the mapping
+        (b, p, i), which position a predicted token stands at. None for each that there is not.
+        """
+        differs, mask, mapping = where
         heads = to_heads(states, self.q)
         if mapping is not None:
             places = ops.expand_dims(mapping.astype(heads.dtype), 1)
@@ -237,26 +240,24 @@ class Layer(nn.Cell):
         self,
         content: Tensor,
         query: Tensor,
-        mems: Tensor,
-        positions: Tensor,
+        memory: tuple[Any, ...],
         biases: tuple[Tensor, Tensor, Tensor],
-        differs: Tensor,
-        masks: tuple[Tensor, Tensor],
-        mapping: Tensor,
         drops: tuple[Tensor, ...],
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """content: (b, i, h). query: (b, p, h), (b, i, h) without a mapping, or None. mems: (b, m, h) or None.
+        """content: (b, i, h). query: (b, p, h), (b, i, h) without a mapping, or None.
 
-        drops: masks of LAYER_SITES, of the content stream, then of the query stream. Returns both streams, and LAYER_TAPS
-        of both, None for those of a query stream that there is not.
+        memory: mems (b, m, h) or None; positions (b or 1, r, h); what RelativeAttention's `where` holds, with the masks of
+        both streams. drops: masks of LAYER_SITES, of the content stream, then of the query stream. Returns both
+        streams, and LAYER_TAPS of both, None for those of a query stream that there is not.
         """
+        mems, positions, differs, masks, mapping = memory
         seen = content if mems is None else ops.cat((mems, content), 1)
         keys = self.rel_attn.keys(seen, positions)
-        attended, scores = self.rel_attn(content, keys, biases, differs, masks[0], None, drops[:4])
+        attended, scores = self.rel_attn(content, keys, biases, (differs, masks[0], None), drops[:4])
         output, inner = self.ff(attended, drops[:4])
         taps = (scores, attended, inner, output)
         if query is None:
             return output, None, (*taps, None, None, None, None)
-        asked, scores = self.rel_attn(query, keys, biases, differs, masks[1], mapping, drops[4:])
+        asked, scores = self.rel_attn(query, keys, biases, (differs, masks[1], mapping), drops[4:])
         answer, inner = self.ff(asked, drops[4:])
         return output, answer, (*taps, scores, asked, inner, answer)

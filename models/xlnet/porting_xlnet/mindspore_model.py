@@ -53,7 +53,7 @@ class XLNet(nn.Cell):
         drops = ()
         for place in self.masks_at:
             drops = (*drops, None if place < 0 else features[place])
-        sequence, new_mems, taps = self.transformer(*self.inputs(*features), rows, drops)
+        sequence, new_mems, taps = self.transformer(self.inputs(*features), rows, drops)
         made = (*taps, sequence, new_mems, *self.head(sequence, drops, *features))
         outputs = ()
         for pick in self.picks:

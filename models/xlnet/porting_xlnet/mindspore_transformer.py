@@ -44,18 +44,13 @@ class Transformer(nn.Cell):
         self.frequencies = ms.Tensor(frequencies(config.d_model))
 
     def construct(
-        self,
-        ids: Tensor,
-        segments: Tensor,
-        padding: Tensor,
-        permutation: Tensor,
-        mems: Tensor,
-        targets: Tensor,
-        mapping: Tensor,
-        rows: Tensor,
-        drops: tuple[Tensor, ...],
+        self, inputs: tuple[Tensor, ...], rows: Tensor, drops: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """Features as in spec.FEATURES, None for those that are not there. drops: masks by site, see mindspore_model."""
+        """inputs: ids, segments, padding, permutation, mems, targets, mapping as in spec.FEATURES, None for none.
+
+        rows: to add to gathered rows of the table, or None. drops: masks by site, in mindspore_model's order.
+        """
+        ids, segments, padding, permutation, mems, targets, mapping = inputs
         qlen = ids.shape[1]
         mlen = 0 if mems is None else mems.shape[1]
         content, query = self._embed(ids, targets, mapping, rows, drops)
@@ -68,17 +63,9 @@ class Transformer(nn.Cell):
             past = None if mems is None else mems[i].swapaxes(0, 1).astype(self.compute)
             if self.config.mem_len:
                 caches = (*caches, self._cache(content, past))
-            content, query, seen = self.layer[i](
-                content,
-                query,
-                past,
-                positions.astype(self.compute),
-                self._biases(i),
-                differs,
-                masks,
-                mapping,
-                drops[3 + 8 * i : 11 + 8 * i],
-            )
+            memory = (past, positions.astype(self.compute), differs, masks, mapping)
+            layer_drops = drops[3 + 8 * i : 11 + 8 * i]
+            content, query, seen = self.layer[i](content, query, memory, self._biases(i), layer_drops)
             taps = taps + seen
         new_mems = ops.stack(caches) if self.config.mem_len else None
         output = self.drop_output(content if query is None else query, drops[3 + 8 * self.n_layer])

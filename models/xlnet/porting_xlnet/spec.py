@@ -124,7 +124,7 @@ TRAPS = (
     "relative positions run from klen to -qlen + 1; clamp_len acts only if it is positive",
     "kernels are [hidden, head, d], that of the output too; none of q, k, v, o and r has a bias",
     "gelu is the tanh form; transformers' config calls that gelu_new",
-    "without untie_r the three biases are one for all layers; transformers repeats them per layer and trains them apart",
+    "without untie_r the three biases are one for all layers; transformers has one per layer and trains them apart",
     "the mean, first and last summaries count padding; the original pads on the left",
     "transformers lists the beams end by end, the original start by start",
     "the parameter of the original's summary is spelled sequnece_summary",

@@ -1,4 +1,4 @@
-"""XLNet's transformer in TensorFlow: embeddings, masks, relative positions, segments, mems, and the layers over them."""
+"""XLNet's transformer in TensorFlow: embeddings, masks, relative positions, segments, mems, and the layers."""
 
 from __future__ import annotations
 
