@@ -140,22 +140,19 @@ def _base_prefixes(names: Sequence[str], lines: Sequence[_Line]) -> list[str]:
     return sorted(full, key=lambda prefix: (-len(hits[prefix]), prefix))
 
 
-@cache
-def _prefixed(cell: Cell) -> tuple[tuple[str, re.Pattern[str]], ...]:
-    return tuple((t.tail, re.compile(r"((?:.*[./_])?)" + t.regex.pattern, re.DOTALL)) for t in cell.templates)
-
-
 def _prefixes(cell: Cell, name: str) -> Iterator[str]:
-    for tail, pattern in _prefixed(cell):
-        if name.endswith(tail):
-            hit = pattern.fullmatch(name)
-            if hit:
-                yield hit[1]
+    """What can stand before a cell's name in this one: nothing, or something that ends at a boundary."""
+    for template in cell.templates:
+        found = template.match_end(name)
+        if found is not None and (not found[0] or found[0][-1] in "./_"):
+            yield found[0]
 
 
 def _scopes(dialect: Dialect, prefix: str) -> list[tuple[Scope, str]]:
     """Scopes that this base prefix can be, with what stands before them."""
-    fits = [(s, prefix[: len(prefix) - len(s.prefix("base"))]) for s in dialect.scopes if prefix.endswith(s.prefix("base"))]
+    fits = [
+        (s, prefix[: len(prefix) - len(s.prefix("base"))]) for s in dialect.scopes if prefix.endswith(s.prefix("base"))
+    ]
     return fits or [(Scope({}), prefix)]
 
 
@@ -257,7 +254,7 @@ def _by_evidence(matches: list[Match], shapes: Mapping[str, tuple[int, ...]]) ->
                     for axis, size in zip(found.forms[0].cell.axes, shapes.get(name, ()), strict=False):
                         if len(axis) == 1:
                             votes[(axis[0], size)] += 1
-        seen = {label: size for (label, size) in votes}
+        seen = dict(votes)
         known = [seen[label] == size for label, size in match.family.evidence.items() if label in seen]
         return all(known) if known else None
 

@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from itertools import pairwise, product
 from typing import Literal
 
 from porting.errors import TableError
@@ -28,6 +28,8 @@ _FIELD = re.compile(r"\{([a-z]\w*)(\*|\[[^\]]*\])?\}", re.ASCII)
 _LABEL = re.compile(r"[a-z]\w*'*", re.ASCII)
 _DIGITS = r"(?:0|[1-9][0-9]{0,8})"
 _FREE = r"[^/.\s]+"
+
+_NUMBER = re.compile(_DIGITS)
 
 FREE_WORD = re.compile(_FREE)
 """What a free field of a name may hold."""
@@ -77,7 +79,7 @@ class Template:
             raise TableError(f"{text}: a name has no spaces; axes stand after ' : '")
         if len(set(names)) != len(names):
             raise TableError(f"{text}: a field occurs twice")
-        if any(isinstance(a, Field) and isinstance(b, Field) for a, b in zip(parts, parts[1:], strict=False)):
+        if any(isinstance(a, Field) and isinstance(b, Field) for a, b in pairwise(parts)):
             raise TableError(f"{text}: two fields without a letter between them")
         return template
 
@@ -105,8 +107,43 @@ class Template:
 
     def match(self, name: str) -> dict[str, str] | None:
         """The values of the fields if the full name matches."""
+        if len(self.fields) < 2 and self._plain:
+            found = self.match_end(name)
+            return found[1] if found is not None and not found[0] else None
         hit = self.regex.fullmatch(name)
         return None if hit is None else hit.groupdict()
+
+    def match_end(self, name: str) -> tuple[str, dict[str, str]] | None:
+        """What stands before the end of the name that matches, and the values of the fields.
+
+        The names of most tables have one field of digits at most, and are read without a regular
+        expression: compiling one per name would take longer than everything else about them.
+        """
+        if not name.endswith(self.tail):
+            return None
+        if not self._plain:
+            hit = self._ending.fullmatch(name)
+            return None if hit is None else (hit["_before"], {key: hit[key] for key in (f.name for f in self.fields)})
+        if not self.fields:
+            return name[: len(name) - len(self.tail)], {}
+        rest = name[: len(name) - len(self.tail)]
+        digits = rest[len(rest.rstrip("0123456789")) :]
+        before = rest[: len(rest) - len(digits)]
+        if not _NUMBER.fullmatch(digits) or not before.endswith(self.head):
+            return None
+        return before[: len(before) - len(self.head)], {self.fields[0].name: digits}
+
+    @cached_property
+    def _plain(self) -> bool:
+        """No field, or one of digits with a name that does not end in a digit before it."""
+        if not self.fields:
+            return True
+        one_number = len(self.fields) == 1 and self.fields[0].kind == "digits"
+        return one_number and bool(self.head) and not self.head[-1].isdigit()
+
+    @cached_property
+    def _ending(self) -> re.Pattern[str]:
+        return re.compile(f"(?P<_before>.*?){self.regex.pattern}", re.DOTALL)
 
     def fill(self, values: dict[str, str]) -> str:
         """The name with these values. Raises: KeyError for a field without one."""
@@ -163,7 +200,9 @@ class Cell:
         labels = [*cell.labels, *(field.name for field in templates[0].fields)]
         twice = sorted({label for label in labels if labels.count(label) > 1})
         if twice:
-            raise TableError(f"{text}: {', '.join(twice)} occurs twice in one cell; a second axis of that size is {twice[0]}'")
+            raise TableError(
+                f"{text}: {', '.join(twice)} occurs twice in one cell; a second axis of that size is {twice[0]}'"
+            )
         return cell
 
     @property
@@ -219,14 +258,14 @@ def show_axis(axis: Axis) -> str:
 
 def _axes(text: str, cell: str) -> tuple[Axis, ...]:
     axes: list[Axis] = []
-    for token in re.findall(r"\([^()]*\)|[^\s()]+|[()]", text):
-        if token == "1":
+    for word in re.findall(r"\([^()]*\)|[^\s()]+|[()]", text):
+        if word == "1":
             axes.append(())
             continue
-        labels = tuple(token[1:-1].split()) if token.startswith("(") and token.endswith(")") else (token,)
+        labels = tuple(word[1:-1].split()) if word.startswith("(") and word.endswith(")") else (word,)
         wrong = [label for label in labels if not _LABEL.fullmatch(label)]
-        if wrong or len(token) == 1 and token in "()" or not labels:
-            raise TableError(f"{cell}: {token!r} is not a label, a fold of labels in parentheses, or 1")
+        if wrong or word in {"(", ")"} or not labels:
+            raise TableError(f"{cell}: {word!r} is not a label, a fold of labels in parentheses, or 1")
         axes.append(labels)
     return tuple(axes)
 
