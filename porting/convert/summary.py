@@ -71,12 +71,13 @@ def parse_size(text: str | None) -> int | None:
     """
     if text is None:
         return None
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(|[kKMGT]i?B?|B)", text.strip())
-    if not match or float(match[1]) <= 0:
-        raise UsageError(f"--shard-size {text}: wanted a size such as 500MB or 2GB")
-    unit = match[2].upper().rstrip("B")
+    match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*(|[kKMGT]i?B?|B)", text.strip())
+    unit = match[2].upper().rstrip("B") if match else ""
     base = 1024 if unit.endswith("I") else 1000
-    return int(float(match[1]) * base ** " KMGT".index(unit[:1] or " "))
+    count = int(float(match[1]) * base ** " KMGT".index(unit[:1] or " ")) if match else 0
+    if not count:
+        raise UsageError(f"--shard-size {text}: wanted a size such as 500MB or 2GB")
+    return count
 
 
 def parse_pairs(lines: Sequence[str] | None) -> dict[str, str]:
@@ -103,7 +104,10 @@ def ledger_lines(ledger: Ledger) -> list[str]:
         for target in collapse([record.target for record in records]):
             table.append((", ".join(sources[:2]) + more, line[1], target, f"{line[3]} {line[2]}"))
     widths = [max((len(line[i]) for line in table), default=0) for i in range(3)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(cells, [*widths, 0], strict=True)).rstrip() for cells in table]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(cells, [*widths, 0], strict=True)).rstrip()
+        for cells in table
+    ]
 
 
 def summary(ledger: Ledger, *, dry_run: bool = False) -> list[str]:
@@ -123,7 +127,10 @@ def summary(ledger: Ledger, *, dry_run: bool = False) -> list[str]:
     reasons: dict[str, list[str]] = {}
     for line in ledger.dropped:
         reasons.setdefault(line["reason"], []).append(line["name"])
-    lines += [f"  dropped: {', '.join(collapse(names)[:6])}{_more(collapse(names))}: {reason}" for reason, names in reasons.items()]
+    lines += [
+        f"  dropped: {', '.join(collapse(names)[:6])}{_more(collapse(names))}: {reason}"
+        for reason, names in reasons.items()
+    ]
     for title, names in (("missing, as allowed", ledger.missing), ("left out, as allowed", ledger.unexpected)):
         if names:
             lines.append(f"  {title}: {', '.join(collapse(names)[:6])}{_more(collapse(names))}")
@@ -171,7 +178,10 @@ def families_json(families: Mapping[str, Family]) -> dict[str, Any]:
 
 def demo_lines(demo: Demo) -> list[str]:
     """The demo: its commands, the first ledger, and the proof."""
-    lines = [f"made {demo.folder}/bert_model.ckpt: a random BERT, 2 layers, hidden 128, in Google's TensorFlow format", ""]
+    lines = [
+        f"made {demo.folder}/bert_model.ckpt: a random BERT, 2 layers, hidden 128, in Google's TensorFlow format",
+        "",
+    ]
     for step in demo.steps:
         lines += [f"$ {step.what}", *summary(step.ledger), ""]
     lines += ["the ledger of the first conversion (bert_mindspore.ckpt.port.json):", ""]
