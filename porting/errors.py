@@ -9,9 +9,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os import PathLike
 
+LINE = 2000
+"""Characters of a line at most: a name that a damaged file holds may have millions."""
+
+
+def readable(text: str) -> str:
+    r"""A line that nothing in a file or in a file's name can break, overwrite or flood.
+
+    >>> print(readable("a\nb \x1b[2J Σ"))
+    a\nb \x1b[2J Σ
+    """
+    if len(text) > LINE:
+        text = f"{text[: LINE * 3 // 4]} … {len(text) - LINE} characters left out … {text[-LINE // 4 :]}"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
 
 class PortError(Exception):
-    """Base of all errors that a user can cause and mend."""
+    """Base of all errors that a user can cause and mend. Its text is one line, or a title and a line per mismatch."""
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(readable(line) for line in lines))
 
 
 class UsageError(PortError):
@@ -41,4 +60,4 @@ class MismatchError(PortError):
     def __init__(self, title: str, problems: Sequence[str]) -> None:
         self.title = title
         self.problems = tuple(problems)
-        super().__init__("\n".join([title, *(f"  {line}" for line in self.problems)]))
+        super().__init__(title, *(f"  {line}" for line in self.problems))

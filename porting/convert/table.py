@@ -207,7 +207,7 @@ class Family:
 
         problems = problems_of(self)
         if problems:
-            raise TableError("\n".join([f"family {self.name}: the table is wrong", *(f"  {p}" for p in problems)]))
+            raise TableError(f"family {self.name}: the table is wrong", *(f"  {p}" for p in problems))
 
     def dialect(self, name: str) -> Dialect:
         """Raises: KeyError."""
