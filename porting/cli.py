@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from porting.errors import PortError
+from porting.errors import PortError, readable
 from porting.terminal import fail, progress
 
 app = typer.Typer(
@@ -105,7 +105,7 @@ def convert(  # noqa: PLR0913 - one parameter per option
     if as_json:
         typer.echo(ledger.to_json(), nl=False)
     elif not quiet:
-        typer.echo("\n".join([*(ledger_lines(ledger) if dry_run else []), *summary(ledger, dry_run=dry_run)]))
+        _show([*(ledger_lines(ledger) if dry_run else []), *summary(ledger, dry_run=dry_run)])
 
 
 @app.command()
@@ -126,11 +126,7 @@ def verify(
         typer.echo(json.dumps({**asdict(result), "holds": result.holds}, default=str, indent=1))
     elif not quiet:
         verdict = "holds" if result.holds else "does not hold"
-        typer.echo(
-            "\n".join(
-                [*result.problems, f"{verdict}: {result.compared} tensors compared, {result.unhashed} without a hash"]
-            )
-        )
+        _show([*result.problems, f"{verdict}: {result.compared} tensors compared, {result.unhashed} without a hash"])
     raise typer.Exit(0 if result.holds else 1)
 
 
@@ -240,7 +236,7 @@ def demo(
 
 def _show(what: dict[str, Any] | list[str]) -> None:
     """JSON or lines, to standard output."""
-    typer.echo(json.dumps(what, indent=1, ensure_ascii=False) if isinstance(what, dict) else "\n".join(what))
+    typer.echo(json.dumps(what, indent=1) if isinstance(what, dict) else "\n".join(map(readable, what)))
 
 
 INTERRUPTED = 130

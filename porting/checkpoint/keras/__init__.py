@@ -19,4 +19,5 @@ ZIP = Format(
     ".keras",
     gated(f"{_HERE}.zip_file:locate", lambda path: head(path, 2) == b"PK"),
     deferred(f"{_HERE}.zip_file:read"),
+    verify=deferred(f"{_HERE}.zip_file:verify"),
 )
