@@ -107,7 +107,7 @@ class Template:
 
     def match(self, name: str) -> dict[str, str] | None:
         """The values of the fields if the full name matches."""
-        if len(self.fields) < 2 and self._plain:
+        if len(self.fields) < 2 and self.plain:
             found = self.match_end(name)
             return found[1] if found is not None and not found[0] else None
         hit = self.regex.fullmatch(name)
@@ -121,7 +121,7 @@ class Template:
         """
         if not name.endswith(self.tail):
             return None
-        if not self._plain:
+        if not self.plain:
             hit = self._ending.fullmatch(name)
             return None if hit is None else (hit["_before"], {key: hit[key] for key in (f.name for f in self.fields)})
         if not self.fields:
@@ -134,7 +134,7 @@ class Template:
         return before[: len(before) - len(self.head)], {self.fields[0].name: digits}
 
     @cached_property
-    def _plain(self) -> bool:
+    def plain(self) -> bool:
         """No field, or one of digits with a name that does not end in a digit before it."""
         if not self.fields:
             return True

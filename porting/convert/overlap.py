@@ -46,11 +46,25 @@ def templates_overlap(one: Template, two: Template) -> str | None:
     head_one, head_two = one.head, two.head
     if not (head_one.startswith(head_two) or head_two.startswith(head_one)):
         return None
+    if one.plain and two.plain:
+        return str(one) if _plain_overlap(one, two) else None
     for first in one.spellings():
         for second in two.spellings():
             if _reach(_tokens(first), _tokens(second)):
                 return "".join(f"{{{part.name}}}" if isinstance(part, Field) else part for part in first)
     return None
+
+
+def _plain_overlap(one: Template, two: Template) -> bool:
+    """The same for templates without fields or with one number, where it can be read off."""
+    for literal, other in ((one, two), (two, one)):
+        if not literal.fields:
+            return other.match(literal.tail) is not None
+    short, long = sorted((one.head, two.head), key=len)
+    touching = one.tail[:1].isdigit() or two.tail[:1].isdigit()
+    if not touching and short == long:
+        return one.tail == two.tail
+    return (touching or long[len(short) :][:1].isdigit()) and _reach(_tokens(one.parts), _tokens(two.parts))
 
 
 def _reach(a: list[_Token], b: list[_Token]) -> bool:
