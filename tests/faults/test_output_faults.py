@@ -70,13 +70,17 @@ def kill_at_random(
 ) -> None:
     """Kill the conversion again and again, at moments from its first file to its last; `check` is told if it finished."""
     moment = random.Random(seed)
+    killed = 0
     for number in range(times):
         running = start("convert", *words, slowed=number % 2 == 0)
         wait_for_parts(folder, running)
         time.sleep(moment.random() * (0.8 if number % 2 == 0 else 0.15))
         running.kill()
-        running.communicate()
+        _, err = running.communicate()
+        assert running.returncode in {0, -signal.SIGKILL}, err
+        killed += running.returncode != 0
         check(running.returncode == 0)
+    assert killed > times // 3
     assert large.exists()
 
 
