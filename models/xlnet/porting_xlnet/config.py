@@ -129,7 +129,8 @@ def configure(values: Mapping[str, Any]) -> XLNetConfig:
 
 
 def _from_hf(named: dict[str, Any]) -> dict[str, Any]:
-    d_model, n_head = named.get("d_model"), named.get("n_head")
+    d_model: Any = named.get("d_model")
+    n_head: Any = named.get("n_head")
     if _is_int(d_model, 1) and _is_int(n_head, 1):
         _check("n_head", n_head, f"a divisor of d_model {d_model}", d_model % n_head == 0)
         derived = d_model // n_head
@@ -154,7 +155,7 @@ def _is_number(value: Any, *, above: float | None = None) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and (above is None or value > above)
 
 
-def _check(name: str, got: Any, wanted: str, good: bool) -> None:
+def _check(name: str, got: Any, wanted: str, good: bool) -> None:  # noqa: FBT001 - the condition itself
     if not good:
         raise UsageError(f"xlnet config: {name}: wanted {wanted}, got {got!r}")
 

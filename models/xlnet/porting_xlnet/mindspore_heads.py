@@ -1,15 +1,18 @@
 """XLNet's heads in MindSpore: function_builder.py, modeling.py (summarize_sequence), run_squad.py."""
 
+# ruff: noqa: ARG002 - heads share a signature, and a compiled graph knows no del
+
 from __future__ import annotations
 
 import mindspore as ms
-from mindspore import nn, ops
+from mindspore import ops
 from mindspore.common.initializer import initializer
 
 from porting.backends.protocol import Build
 from porting_xlnet.config import XLNetConfig
 from porting_xlnet.mindspore_layers import (
     MASKED,
+    Cell,
     Dense,
     Drop,
     LayerNorm,
@@ -38,7 +41,7 @@ class Encoder(XLNet):
         return (None,)
 
 
-class Bias(nn.Cell):
+class Bias(Cell):
     """The softmax's; its weight is the word table."""
 
     def __init__(self, config: XLNetConfig) -> None:
@@ -73,7 +76,7 @@ class Pretraining(XLNet):
         return (loss * counted).sum() / counted.sum(), logits, loss
 
 
-class Attention(nn.Cell):
+class Attention(Cell):
     """One learned query over all tokens, no residual: modeling.py, multihead_attn."""
 
     def __init__(self, config: XLNetConfig, build: Build) -> None:
@@ -96,7 +99,7 @@ class Attention(nn.Cell):
         return self.layer_norm(output)[:, 0]
 
 
-class Summary(nn.Cell):
+class Summary(Cell):
     """modeling.py, summarize_sequence."""
 
     def __init__(self, config: XLNetConfig, build: Build) -> None:
@@ -178,7 +181,7 @@ class Regression(Pooled):
         return loss.mean(), pooled, score, loss
 
 
-class Start(nn.Cell):
+class Start(Cell):
     """Start logits."""
 
     def __init__(self, config: XLNetConfig) -> None:
@@ -190,7 +193,7 @@ class Start(nn.Cell):
         return self.dense(sequence)[:, :, 0]
 
 
-class End(nn.Cell):
+class End(Cell):
     """End logits given states of starts."""
 
     def __init__(self, config: XLNetConfig) -> None:
@@ -208,7 +211,7 @@ class End(nn.Cell):
         return self.dense_1(self.LayerNorm(inner))[:, :, :, 0]
 
 
-class Answerable(nn.Cell):
+class Answerable(Cell):
     """Whether there is no answer, from the expected start's state and the class token's."""
 
     def __init__(self, config: XLNetConfig, build: Build) -> None:
@@ -300,7 +303,8 @@ def _log_probs(logits: Tensor, hidden: Tensor) -> Tensor:
 
 def _top(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The greatest of the last axis and their places; of equals the first."""
-    best, places = (), ()
+    best: tuple[Tensor, ...] = ()
+    places: tuple[Tensor, ...] = ()
     left = values
     for _ in range(min(count, values.shape[-1])):
         place = ops.argmax(left, -1, keepdim=True).astype(ms.int32)

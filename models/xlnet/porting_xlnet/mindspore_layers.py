@@ -12,7 +12,7 @@ from typing import Any
 
 import mindspore as ms
 from mindspore import nn, ops
-from mindspore.common.initializer import Initializer, Normal, initializer
+from mindspore.common.initializer import Normal, initializer
 
 from porting_xlnet.config import XLNetConfig
 
@@ -26,17 +26,16 @@ LAYER_SITES = ("attention.probs", "attention.output", "ffn.inner", "ffn.output")
 LAYER_TAPS = ("attention.scores", "attention.output", "ffn.output", "output")
 
 
+class Cell(nn.Cell):  # type: ignore[misc] # MindSpore ships no types
+    """MindSpore's, by a name that the type checker takes."""
+
+
 def drawn(config: XLNetConfig, *shape: int) -> ms.Parameter:
     """A parameter from a normal distribution around 0."""
-    return ms.Parameter(initializer(normal(config), shape, ms.float32))
+    return ms.Parameter(initializer(Normal(config.init_std), shape, ms.float32).init_data())
 
 
-def normal(config: XLNetConfig) -> Initializer:
-    """The original's initializer."""
-    return Normal(config.init_std)
-
-
-class Drop(nn.Cell):
+class Drop(Cell):
     """Dropout of one site: by a mask that is given, or by the framework's generator when it trains."""
 
     def __init__(self, rate: float, *, own: bool) -> None:
@@ -53,7 +52,7 @@ class Drop(nn.Cell):
         return value
 
 
-class LayerNorm(nn.Cell):
+class LayerNorm(Cell):
     """In float32 whatever the input is; parameters are float32."""
 
     def __init__(self, config: XLNetConfig) -> None:
@@ -68,13 +67,13 @@ class LayerNorm(nn.Cell):
         return normal.astype(value.dtype)
 
 
-class Dense(nn.Cell):
+class Dense(Cell):
     """Computes in the type of its input; parameters are float32."""
 
     def __init__(self, config: XLNetConfig, width: int, out: int, *, bias: bool = True) -> None:
         super().__init__()
         self.weight = drawn(config, out, width)
-        self.bias = ms.Parameter(initializer("zeros", (out,), ms.float32)) if bias else None
+        self.bias: Tensor = ms.Parameter(initializer("zeros", (out,), ms.float32)) if bias else None
         self.has_bias = bias
 
     def construct(self, value: Tensor) -> Tensor:
@@ -120,7 +119,7 @@ def relative_shift(score: Tensor, klen: int) -> Tensor:
     return shifted.reshape(batch, heads, qlen, positions - 1)[:, :, :, :klen]
 
 
-class RelativeAttention(nn.Cell):
+class RelativeAttention(Cell):
     """modeling.py, rel_multihead_attn and two_stream_rel_attn.
 
     with_biases: whether r_w, r_r and r_s are this layer's own; those of tied layers are the first one's.
@@ -191,7 +190,7 @@ class RelativeAttention(nn.Cell):
         return score * self.scale
 
 
-class Activation(nn.Cell):
+class Activation(Cell):
     """By its name in config.ACTIVATIONS."""
 
     def __init__(self, kind: str) -> None:
@@ -209,7 +208,7 @@ class Activation(nn.Cell):
         return 0.5 * value * (1 + ops.erf(value * math.sqrt(0.5)))
 
 
-class FeedForward(nn.Cell):
+class FeedForward(Cell):
     """modeling.py, positionwise_ffn."""
 
     def __init__(self, config: XLNetConfig, *, own: bool) -> None:
@@ -228,7 +227,7 @@ class FeedForward(nn.Cell):
         return self.layer_norm(self.drop_output(output, drops[3]) + value), output
 
 
-class Layer(nn.Cell):
+class Layer(Cell):
     """One layer, its weights shared by both streams."""
 
     def __init__(self, config: XLNetConfig, *, with_biases: bool, own: bool) -> None:
@@ -246,8 +245,8 @@ class Layer(nn.Cell):
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """content: (b, i, h). query: (b, p, h), (b, i, h) without a mapping, or None.
 
-        memory: mems (b, m, h) or None; positions (b or 1, r, h); what RelativeAttention's `where` holds, with the masks of
-        both streams. drops: masks of LAYER_SITES, of the content stream, then of the query stream. Returns both
+        memory: mems (b, m, h) or None; positions (b or 1, r, h); then what RelativeAttention's `where` holds, masks of
+        both streams for one. drops: masks of LAYER_SITES, of the content stream, then of the query stream. Returns both
         streams, and LAYER_TAPS of both, None for those of a query stream that there is not.
         """
         mems, positions, differs, masks, mapping = memory

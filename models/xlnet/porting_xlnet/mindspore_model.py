@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import mindspore as ms
-from mindspore import nn
 
 from porting.backends.protocol import Build
 from porting_xlnet.config import XLNetConfig
-from porting_xlnet.mindspore_layers import LAYER_SITES, LAYER_TAPS, Tensor
+from porting_xlnet.mindspore_layers import LAYER_SITES, LAYER_TAPS, Cell, Tensor
 from porting_xlnet.mindspore_transformer import Transformer
 from porting_xlnet.spec import SPEC, sites
 
@@ -17,7 +16,7 @@ TABLE = "transformer.word_embedding.embedding_table"
 _ANY = {"input_ids": (1, 2), "input_k": (1, 2), "input_q": (1, 2), "target_mapping": (1, 1, 2)}
 
 
-class XLNet(nn.Cell):
+class XLNet(Cell):
     """The transformer beside the head of a task, which subclasses add.
 
     features: names of what is passed by position, None for what a batch lacks: those of the task, rows of the
@@ -50,12 +49,12 @@ class XLNet(nn.Cell):
     def construct(self, *features: Tensor) -> tuple[Tensor, ...]:
         """Features by position. Returns the outputs by position."""
         rows = None if self.rows_at < 0 else features[self.rows_at]
-        drops = ()
+        drops: tuple[Tensor, ...] = ()
         for place in self.masks_at:
             drops = (*drops, None if place < 0 else features[place])
         sequence, new_mems, taps = self.transformer(self.inputs(*features), rows, drops)
         made = (*taps, sequence, new_mems, *self.head(sequence, drops, *features))
-        outputs = ()
+        outputs: tuple[Tensor, ...] = ()
         for pick in self.picks:
             outputs = (*outputs, None if pick < 0 else self._plain(made[pick]))
         return outputs

@@ -7,11 +7,11 @@ from mindspore import nn, ops
 
 from porting.backends.protocol import Build
 from porting_xlnet.config import XLNetConfig
-from porting_xlnet.mindspore_layers import MASKED, Drop, Layer, Tensor, drawn
+from porting_xlnet.mindspore_layers import MASKED, Cell, Drop, Layer, Tensor, drawn
 from porting_xlnet.positions import frequencies
 
 
-class Embedding(nn.Cell):
+class Embedding(Cell):
     """The word table."""
 
     def __init__(self, config: XLNetConfig) -> None:
@@ -23,7 +23,7 @@ class Embedding(nn.Cell):
         return ops.gather(self.embedding_table, ids, 0)
 
 
-class Transformer(nn.Cell):
+class Transformer(Cell):
     """modeling.py, transformer_xl. Returns the output, the new mems, and values of the taps before them."""
 
     def __init__(self, config: XLNetConfig, build: Build) -> None:
@@ -58,7 +58,7 @@ class Transformer(nn.Cell):
         differs = self._differs(segments, mlen)
         masks = self._masks(qlen, mlen, padding, permutation)
         taps = (content, query, positions)
-        caches = ()
+        caches: tuple[Tensor, ...] = ()
         for i in range(self.n_layer):
             past = None if mems is None else mems[i].swapaxes(0, 1).astype(self.compute)
             if self.config.mem_len:

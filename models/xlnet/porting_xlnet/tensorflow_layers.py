@@ -72,7 +72,7 @@ class Memory(NamedTuple):
     mapping: Tensor | None
 
 
-class Weights(tf.Module):
+class Weights(tf.Module):  # type: ignore[misc] # TensorFlow ships no types
     """Variables by name, made in the order of their first mention."""
 
     def __init__(self, std: float, seed: int) -> None:

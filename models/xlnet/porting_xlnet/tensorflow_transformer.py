@@ -39,7 +39,7 @@ class Inputs(NamedTuple):
         return 0 if self.mems is None else tf.shape(self.mems)[1]
 
 
-class XLNet(tf.Module):
+class XLNet(tf.Module):  # type: ignore[misc] # TensorFlow ships no types
     """The transformer beside the head of a task, which subclasses add.
 
     training: whether dropout of the framework's own acts.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,15 +25,21 @@ class Encoder(XLNet):
         return {"sequence": sequence}
 
 
+class Bias(nn.Module):
+    """The softmax's; its weight is the word table."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(size))
+
+
 class Pretraining(XLNet):
     """Permutation language model: function_builder.py, two_stream_loss. The softmax's weight is the word table."""
 
-    gathered: ClassVar[Mapping[str, str]] = {}
-
     def __init__(self, config: XLNetConfig, build: Build) -> None:
         super().__init__(config, build)
-        self.lm_loss = nn.Module()
-        self.lm_loss.bias = nn.Parameter(torch.zeros(config.n_token))
+        self.gathered = {}
+        self.lm_loss = Bias(config.n_token)
 
     def inputs(self, batch: Batch) -> Inputs:
         """Names as in the original's pre-training records."""
@@ -54,6 +59,26 @@ class Pretraining(XLNet):
         return outputs
 
 
+class Attention(nn.Module):
+    """One learned query over all tokens, no residual: modeling.py, multihead_attn."""
+
+    def __init__(self, config: XLNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.q, self.k, self.v, self.o = (kernel(config) for _ in range(4))
+        self.layer_norm = LayerNorm(config.d_model, eps=config.layer_norm_epsilon)
+
+    def forward(self, query: Tensor, sequence: Tensor, padding: Tensor | None, run: Run) -> Tensor:
+        """query: (b, 1, h). sequence: (b, i, h). Returns (b, h)."""
+        score = (to_heads(query, self.q) @ to_heads(sequence, self.k).mT).float() * self.config.d_head**-0.5
+        if padding is not None:
+            score = score - MASKED * padding[:, None, None]
+        weights = run.drop("summary.probs", score.softmax(-1).to(sequence.dtype), self.config.dropatt)
+        output = from_heads(weights @ to_heads(sequence, self.v), self.o)
+        normal: Tensor = self.layer_norm(run.drop("summary.output", output, self.config.dropout))
+        return normal[:, 0]
+
+
 class Summary(nn.Module):
     """modeling.py, summarize_sequence."""
 
@@ -62,10 +87,7 @@ class Summary(nn.Module):
         self.config = config
         if config.summary_type == "attn":
             self.summary_bias = nn.Parameter(torch.empty(config.d_model).normal_(0, config.init_std))
-            self.abs_attn = nn.Module()
-            for name in "qkvo":
-                self.abs_attn.register_parameter(name, kernel(config))
-            self.abs_attn.layer_norm = LayerNorm(config.d_model, eps=config.layer_norm_epsilon)
+            self.abs_attn = Attention(config)
         if config.use_summ_proj:
             self.summary = _dense(config, config.d_model, config.d_model)
 
@@ -79,21 +101,11 @@ class Summary(nn.Module):
             case "mean":
                 pooled = sequence.mean(1)
             case _:
-                pooled = self._attend(sequence, padding, run)
+                query = self.summary_bias.to(sequence.dtype).expand(sequence.shape[0], 1, -1)
+                pooled = self.abs_attn(query, sequence, padding, run)
         if self.config.use_summ_proj:
             pooled = self.summary(pooled).tanh()
         return run.tap("pooled", run.drop("pooled", pooled, self.config.dropout))
-
-    def _attend(self, sequence: Tensor, padding: Tensor | None, run: Run) -> Tensor:
-        """One learned query over all tokens, no residual: modeling.py, multihead_attn."""
-        attn = self.abs_attn
-        query = self.summary_bias.to(sequence.dtype).expand(sequence.shape[0], 1, -1)
-        score = (to_heads(query, attn.q) @ to_heads(sequence, attn.k).mT).float() * self.config.d_head**-0.5
-        if padding is not None:
-            score = score - MASKED * padding[:, None, None]
-        weights = run.drop("summary.probs", score.softmax(-1).to(sequence.dtype), self.config.dropatt)
-        output = from_heads(weights @ to_heads(sequence, attn.v), attn.o)
-        return attn.layer_norm(run.drop("summary.output", output, self.config.dropout))[:, 0]
 
 
 class Classification(XLNet):
@@ -174,7 +186,8 @@ class QuestionAnswering(XLNet):
         shape = (-1, starts.shape[1], sequence.shape[1], -1)
         pairs = torch.cat((sequence[:, None].expand(shape), starts[:, :, None].expand(shape)), -1)
         inner = self.end_logits["LayerNorm"](self.end_logits["dense_0"](pairs).tanh())
-        return self.end_logits["dense_1"](inner)[..., 0]
+        logits: Tensor = self.end_logits["dense_1"](inner)
+        return logits[..., 0]
 
     def _beams(self, sequence: Tensor, starts: Tensor, hidden: Tensor) -> dict[str, Tensor]:
         """The likeliest starts, and for each the likeliest ends."""
@@ -194,7 +207,8 @@ class QuestionAnswering(XLNet):
         features = torch.cat((expected, _rows(sequence, batch["cls_index"])), -1)
         inner = self.answer_class["dense_0"](features).tanh()
         inner = run.drop("answer_class", inner, self.config.dropout)
-        return self.answer_class["dense_1"](inner)[:, 0].float()
+        logits: Tensor = self.answer_class["dense_1"](inner)
+        return logits[:, 0].float()
 
 
 def _dense(config: XLNetConfig, width: int, out: int, *, bias: bool = True) -> Dense:
@@ -226,5 +240,5 @@ def _log_probs(logits: Tensor, hidden: Tensor) -> Tensor:
 
 def _top(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The greatest of the last axis and their places; of equals the first, as tf.nn.top_k has it."""
-    ordered, place = values.sort(-1, descending=True, stable=True)
+    ordered, place = values.sort(stable=True, dim=-1, descending=True)
     return ordered[..., :count], place[..., :count]

@@ -95,8 +95,8 @@ def kernel(config: XLNetConfig) -> nn.Parameter:
 
 def to_heads(value: Tensor, weight: Tensor) -> Tensor:
     """(b, i, h) by (h, n, d) to (b, n, i, d)."""
-    heads = value @ weight.flatten(1).to(value.dtype)
-    return heads.unflatten(-1, weight.shape[1:]).transpose(1, 2)
+    flat = value @ weight.flatten(1).to(value.dtype)
+    return flat.view(*flat.shape[:2], *weight.shape[1:]).transpose(1, 2)
 
 
 def from_heads(value: Tensor, weight: Tensor) -> Tensor:
@@ -112,7 +112,19 @@ def relative_shift(score: Tensor, klen: int) -> Tensor:
 
 
 class RelativeAttention(nn.Module):
-    """modeling.py, rel_multihead_attn and two_stream_rel_attn."""
+    """modeling.py, rel_multihead_attn and two_stream_rel_attn.
+
+    shared: the biases of the first layer, if all have the same.
+    """
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    o: Tensor
+    r: Tensor
+    r_w_bias: Tensor
+    r_r_bias: Tensor
+    r_s_bias: Tensor
 
     def __init__(self, config: XLNetConfig, shared: Mapping[str, nn.Parameter]) -> None:
         super().__init__()

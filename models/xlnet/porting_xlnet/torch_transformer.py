@@ -40,11 +40,10 @@ class XLNet(nn.Module):
     gathered: the word table to the feature that gathers it, unless the table is the softmax's as well.
     """
 
-    gathered: Mapping[str, str] = {TABLE: "input_ids"}
-
     def __init__(self, config: XLNetConfig, build: Build) -> None:
         super().__init__()
         self.config = config
+        self.gathered = {TABLE: "input_ids"}
         self.dropout = build.dropout
         self.compute: torch.dtype = getattr(torch, build.compute)
         self.transformer = Transformer(config, with_query=build.task == "pretraining")
