@@ -22,6 +22,8 @@ app = typer.Typer(
 )
 families_app = typer.Typer(help="Model families: list them, start one, have rows proposed.", no_args_is_help=True)
 app.add_typer(families_app, name="families")
+models_app = typer.Typer(help="Models: what is ported, with which taps.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
 
 Source = Annotated[
     Path, typer.Argument(help="Checkpoint: a file, a folder, or a TensorFlow prefix.", show_default=False)
@@ -215,6 +217,29 @@ def suggest(
     found = run(a, b)
     _show(found.to_json() if as_json else suggestion_lines(found))
     raise typer.Exit(1 if found.ambiguous or found.only_a or found.only_b else 0)
+
+
+@models_app.command("list")
+def list_models(as_json: Json = False) -> None:
+    """List the installed models."""
+    from porting.model.registry import models
+    from porting.model.text import model_lines, spec_json
+
+    known = models()
+    _show({name: spec_json(spec) for name, spec in known.items()} if as_json else model_lines(known))
+
+
+@models_app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="Name of a model.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Show a model's spec: tasks, features, taps, sizes, known traps."""
+    from porting.model.registry import model_named
+    from porting.model.text import spec_json, spec_lines
+
+    spec = model_named(name)
+    _show(spec_json(spec) if as_json else spec_lines(spec))
 
 
 @app.command()
