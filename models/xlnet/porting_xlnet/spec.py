@@ -43,12 +43,12 @@ FEATURES = (
     Feature("target", "batch predict", "int32", optional=True, below="n_token"),
     Feature("target_mask", "batch predict", "float32", optional=True),
     Feature("mems", "layer mem batch hidden", "float32", optional=True),
-    Feature("label_ids", "batch", "int32", optional=True),
+    Feature("label_ids", "batch", "int32", optional=True, below="labels"),
     Feature("label_values", "batch", "float32", optional=True),
     Feature("p_mask", "batch seq", "float32"),
-    Feature("cls_index", "batch", "int32"),
-    Feature("start_positions", "batch", "int32", optional=True),
-    Feature("end_positions", "batch", "int32", optional=True),
+    Feature("cls_index", "batch", "int32", below="seq"),
+    Feature("start_positions", "batch", "int32", optional=True, below="seq"),
+    Feature("end_positions", "batch", "int32", optional=True, below="seq"),
     Feature("is_impossible", "batch", "float32", optional=True),
 )
 """input_mask and p_mask are 1 for padding and for what no answer may touch; perm_mask is 1 where i may not see j."""
@@ -196,6 +196,6 @@ SPEC = ModelSpec(
     taps=TAPS,
     dialects={"pytorch": "kit_pt", "tensorflow": "google", "mindspore": "kit_ms"},
     traps=TRAPS,
-    bounds=lambda config: {"n_token": config.n_token},
+    bounds=lambda config: {"n_token": config.n_token, "layer": config.n_layer, "hidden": config.d_model},
     sites=sites,
 )
