@@ -17,6 +17,7 @@ from porting_bert.mindspore_layers import (
     Dense,
     Drop,
     LayerNorm,
+    Softmax,
     Tensor,
     activation,
     one_hot_rows,
@@ -85,6 +86,7 @@ class Attention(Cell):
             Dense(f"{name}.{part}_layer", hidden, hidden, config) for part in ("query", "key", "value")
         )
         self.drop = Drop(mode, config.attention_probs_dropout_prob)
+        self.softmax = Softmax()
         self.score, self.mix = ops.BatchMatMul(transpose_b=True), ops.BatchMatMul()
         self.scale = self.size**-0.5
 
@@ -93,7 +95,7 @@ class Attention(Cell):
         scores = self.score(query, key).astype(ms.float32) * self.scale
         if adder is not None:
             scores = scores + adder
-        probs = self.drop(ops.softmax(scores, -1), mask)
+        probs = self.drop(self.softmax(scores), mask)
         context = self.mix(probs.astype(value.dtype), value)
         return scores, context.transpose((0, 2, 1, 3)).reshape(hidden.shape)
 

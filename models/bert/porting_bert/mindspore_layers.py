@@ -70,6 +70,20 @@ class LayerNorm(Cell):
         return self.normalise(x.astype(ms.float32), self.gamma, self.beta)[0].astype(x.dtype)
 
 
+class Softmax(Cell):
+    """Over the last axis, with a gradient of its own.
+
+    In PyNative mode on a CPU MindSpore 2.10 computes a wrong gradient of ops.Softmax once it has seen another shape.
+    """
+
+    def construct(self, x: Tensor) -> Tensor:
+        return ops.softmax(x, -1)
+
+    def bprop(self, _x: Tensor, probs: Tensor, slope: Tensor) -> tuple[Tensor]:
+        """probs (slope - sum(slope probs)), as MindSpore wants it: input, output, gradient of the output."""
+        return ((slope - (slope * probs).sum(-1, keepdims=True)) * probs,)
+
+
 def activation(name: Activation) -> Callable[[Tensor], Tensor]:
     """The function of an explicit name."""
     functions: dict[str, Callable[[Tensor], Tensor]] = {
