@@ -35,7 +35,11 @@ def original_config():
     """The golden case's config as Huawei's PyTorch code reads it: erf gelu, epsilon 1e-12, padding_idx 0."""
 
     def huawei(values):
-        kept = {k: v for k, v in values.items() if k not in ("compute_type", "dtype", "seq_length", "use_relative_positions")}
+        kept = {
+            k: v
+            for k, v in values.items()
+            if k not in ("compute_type", "dtype", "seq_length", "use_relative_positions")
+        }
         return {**kept, "pre_trained": ""}
 
     return SPEC.configure({**huawei(MANIFEST["student_config"]), "teacher": huawei(MANIFEST["teacher_config"])})

@@ -112,11 +112,16 @@ class TinyBertConfig:
 def configure(values: Mapping[str, Any]) -> TinyBertConfig:
     """The config of a config.json; a teacher's stands in it under `teacher`.
 
+    A teacher without the marks of an origin is of its student's: the code that trains the one loads the other.
     Keys that say nothing about the computation are passed over.
 
     Raises: UsageError naming the field.
     """
-    origin = next((name for name, marks in _MARKS.items() if any(mark in values for mark in marks)), "google")
+    return _configure(values, "google")
+
+
+def _configure(values: Mapping[str, Any], otherwise: str) -> TinyBertConfig:
+    origin = next((name for name, marks in _MARKS.items() if any(mark in values for mark in marks)), otherwise)
     if values.get("use_relative_positions"):
         raise _wrong("use_relative_positions", "false: relative positions are not ported", "true")
     for key in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
@@ -124,16 +129,16 @@ def configure(values: Mapping[str, Any]) -> TinyBertConfig:
             raise _wrong(key, "an integer", "nothing")
     known = {field.name for field in fields(TinyBertConfig)}
     own = {key: value for key, value in values.items() if key in known and key != "teacher"}
-    own["hidden_act"] = activation(str(values.get("hidden_act", "gelu")), origin)
+    own["hidden_act"] = _activation(str(values.get("hidden_act", "gelu")), origin)
     own.setdefault("layer_norm_eps", 1e-7 if origin == "modelzoo" else 1e-12)
     own.setdefault("padding_idx", _padding(origin, values))
     teacher = values.get("teacher")
     if teacher is not None and not isinstance(teacher, Mapping):
         raise _wrong("teacher", "the values of a config file", repr(teacher))
-    return TinyBertConfig(**own, teacher=None if teacher is None else configure(teacher))
+    return TinyBertConfig(**own, teacher=None if teacher is None else _configure(teacher, origin))
 
 
-def activation(name: str, origin: str) -> str:
+def _activation(name: str, origin: str) -> str:
     """The explicit name of an activation: `gelu` is the tanh form in some origins, the erf form in others."""
     return _GELU[origin] if name == "gelu" else _OTHER_NAMES.get(name, name)
 

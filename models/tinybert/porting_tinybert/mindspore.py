@@ -119,8 +119,8 @@ class TinyBert(Cell):
             attention, representation = 0.0, 0.0
             for mine, theirs in self.pairs:
                 attention = attention + mean_square(visible(values[mine]), visible(values[theirs]))
-            for fit, pair in zip(fits, self.states, strict=True):
-                representation = representation + mean_square(fit, values[pair[1]])
+            for index, pair in enumerate(self.states):
+                representation = representation + mean_square(fits[index], values[pair[1]])
             return attention, representation, attention + representation
         if self.loss == "soft":
             return None, None, soft_cross_entropy(values[self.logits[0]], values[self.logits[1]], self.temperature)
