@@ -19,7 +19,7 @@ pytestmark = pytest.mark.torch
 
 
 class TestTorchRecipe(RecipeSuite):
-    def start(self, recipe, weights, treated):
+    def start(self, recipe, weights, treated):  # noqa: ARG002 - other frameworks need the recipe here
         from porting.backends.torch.recipe import Trained
 
         return Trained.start([torch.from_numpy(weight.copy()) for weight in weights], treated)

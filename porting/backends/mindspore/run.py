@@ -73,7 +73,8 @@ class MindSporeSession:
         rows = [name for name in self._model.features if name.startswith(feed.ROWS)]
         names = [feed.ROWS + self.trainable[i] for i in self._reached]
         places = [rows.index(name) if name in rows else -1 for name in names]
-        self._update = self._compiled(updater(recipe, self._optimized.only(self._reached), places))
+        # Compiled in either mode, as mindspore.nn compiles its own optimizers.
+        self._update = ms.jit(updater(recipe, self._optimized.only(self._reached), places))
 
     @property
     def parameters(self) -> dict[str, tuple[int, ...]]:
@@ -88,7 +89,7 @@ class MindSporeSession:
     def load(self, tensors: Mapping[str, Array]) -> None:
         """Set every parameter. Raises: MismatchError."""
         for name, tensor in feed.accepted(f"{self._spec.name} in MindSpore", self.parameters, tensors):
-            self._named[name].set_data(ms.Tensor(tensor))
+            _set(self._named[name], ms.Tensor(tensor))
 
     def weights(self) -> dict[str, Array]:
         """The parameters as they are now, float32."""
@@ -119,7 +120,7 @@ class MindSporeSession:
         cell, call = self._cells[wanted]
         if wanted:
             for parameter in cell.get_parameters():
-                parameter.set_data(self._named[parameter.name].value())
+                _set(parameter, self._named[parameter.name])
         return cell, call
 
     def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
@@ -192,6 +193,14 @@ class MindSporeSession:
 
     def _compiled(self, function: Any) -> Any:
         return ms.jit(function) if self._graph else function
+
+
+def _set(parameter: Any, value: Any) -> None:
+    """Change a parameter's value where it lies.
+
+    Parameter.set_data gives it another place, which what mindspore.jit compiled before does not see (2.10 on the CPU).
+    """
+    ops.assign(parameter, value)
 
 
 def _calling(cell: Any) -> Any:
