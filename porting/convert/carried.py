@@ -44,7 +44,7 @@ def moments(moved: Moved, state: OptimizerState, form: SlotForm, name_of: Callab
                 Record(
                     name,
                     tuple(slots.values()),
-                    one.rule.steps,
+                    one.steps,
                     entry.shape,
                     entry.dtype.name,
                     group=one.group,

@@ -45,7 +45,7 @@ def _zeros(one: Zeroed, source: Source, dtype: DType | None) -> tuple[TensorEntr
 
 
 def _moved(one: Planned, source: Source, dtype: DType | None, owners: _Owners) -> tuple[TensorEntry, Record]:
-    entry, steps = _tied(one, source, owners), one.rule.steps
+    entry, steps = _tied(one, source, owners), one.steps
     if dtype is not None and cast(entry, dtype) is not entry:
         steps = (*steps, f"cast {entry.dtype} -> {dtype}")
         entry = cast(entry, dtype)

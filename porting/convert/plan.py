@@ -14,6 +14,8 @@ from porting.convert.rule import Rule, derive
 from porting.convert.sizes import Bound, field_ranges, fill, spellings
 from porting.convert.table import Dialect, Group, Row, Variant
 from porting.convert.zeros import Zeroed, implied, zeroed
+from porting.errors import TableError
+
 
 Lookup = Callable[[str], TensorEntry]
 
@@ -67,8 +69,20 @@ class Planned:
         if self.is_copy and found[0].shape == self.shape:
             return TensorEntry(name or self.name, self.shape, dtype, found[0].storage, found[0].place)
         return TensorEntry(
-            name or self.name, self.shape, dtype, Arranged(parts, self.dims, self.shape, self.stacked, dtype), found[0].place
+            name or self.name,
+            self.shape,
+            dtype,
+            Arranged(parts, self.dims, self.shape, self.stacked, dtype),
+            found[0].place,
         )
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The operations in words: those of the rule, and layers that are chosen from an axis."""
+        taken = sum(at is not None for at in self.shares[0].index)
+        if taken == len(self.rule.split):
+            return self.rule.steps
+        return ("choose layers", *(step for step in self.rule.steps if step != "copy"))
 
     @property
     def is_copy(self) -> bool:
@@ -235,7 +249,9 @@ def _tied(bound: Bound, target: Target, row: Row, found: Found) -> tuple[list[Dr
     pairs = dict(tie_pairs(bound))
     for name in found.names.values():
         if name in target.untied:
-            problems.append(f"{name}: differs from {pairs[name]}, and {target.dialect.name} has room for one of them only")
+            problems.append(
+                f"{name}: differs from {pairs[name]}, and {target.dialect.name} has room for one of them only"
+            )
         elif name in pairs:
             dropped.append(Dropped(name, f"tied: equal to {pairs[name]} bit for bit"))
         else:
@@ -261,7 +277,10 @@ def _plan_row(
 ) -> tuple[list[Planned], list[str]]:
     source = bound.forms[found.row.key].cell
     cell = _choose(row.cells[target.dialect.name], target.settings).cell
-    rule = derive(source, cell)
+    try:
+        rule = derive(source, cell)
+    except TableError as error:  # two variants of one dialect, which tables need not make derivable
+        return [], [f"{cell}: cannot be made of {source}: {error}"]
     unknown = _unknown(rule, sizes)
     if unknown:
         return [], [f"{cell.template}: {', '.join(unknown)} cannot be told from shapes: pass --config"]

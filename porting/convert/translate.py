@@ -151,7 +151,7 @@ class _Translation:
 
     def _pair(self, one: Planned, name: str, sources: Mapping[str, str], misfits: frozenset[str]) -> Pair:
         """sources: from the parameters of the rule to the tensors that it is applied to (their slots, for a slot)."""
-        steps, found = one.rule.steps, tuple(sources.values())
+        steps, found = one.steps, tuple(sources.values())
         if not misfits.isdisjoint(found):
             shape = _given_shape(one, self.a.entries[found[0]].shape)
             return Pair(name, found, steps, None, shape, self.b.entries[name])

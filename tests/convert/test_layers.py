@@ -12,6 +12,7 @@ from made import as_modelzoo, differences, google_bert, load, save
 
 from porting.convert.convert import convert
 from porting.convert.summary import parse_layers
+from porting.convert.verify import verify
 from porting.errors import MismatchError, UsageError
 
 Golden = Callable[[str], Path]
@@ -64,6 +65,19 @@ def test_a_stacked_axis_is_cut_too(tmp_path: Path, golden: Golden) -> None:
     assert np.array_equal(
         load(tmp_path / "again")["model/transformer/r_w_bias"], want["model/transformer/r_w_bias"][[0, 2]]
     )
+
+
+def test_the_ledger_of_a_cut_axis_verifies(tmp_path: Path, golden: Golden) -> None:
+    source = golden("xlnet_b1/pretrained.ckpt")
+    for to in ("google", "hf"):
+        ledger = convert(source, tmp_path / to, to=to, layers=(1,), config="none")
+        assert verify(tmp_path / f"{to}.port.json").holds
+    operations = {record.target: record.operation for record in ledger.tensors}
+    assert operations["transformer.layer.0.rel_attn.r_w_bias"] == ("split layer",)
+    same = convert(source, tmp_path / "same", to="google", layers=(1,), config="none")
+    operations = {record.target: record.operation for record in same.tensors}
+    assert operations["model/transformer/r_w_bias"] == ("choose layers",)
+    assert operations["model/transformer/layer_0/ff/layer_1/kernel"] == ("copy",)
 
 
 def test_layers_of_a_reference(tmp_path: Path) -> None:

@@ -75,6 +75,18 @@ def test_variants_come_from_the_reference(tmp_path: Path) -> None:
     assert load(tmp_path / "untied.npz")["model/transformer/r_w_bias"].shape == (2, 2, 3)
 
 
+def test_a_variant_that_cannot_be_made_is_a_mismatch(tmp_path: Path) -> None:
+    """Within one dialect a table need not say how one variant becomes the other."""
+    sizes = {"layer": 2, "head": 2, "d": 3, "hidden": 6, "inner": 5, "vocab": 7, "segment": 2}
+    source = save(tmp_path / "untied.npz", xlnet_google(sizes, untied=True), "npz")
+    like = save(tmp_path / "tied.npz", xlnet_google(sizes, untied=False), "npz")
+    with pytest.raises(MismatchError) as caught:
+        convert(source, tmp_path / "out", to="google", like=like)
+    assert "r_w_bias : head d: cannot be made of r_w_bias : layer head d: layer is an axis of the source only" in (
+        caught.value.problems
+    )
+
+
 def test_one_for_all_layers_demands_equal_layers(tmp_path: Path) -> None:
     sizes = {"layer": 4, "head": 2, "d": 3, "hidden": 6, "inner": 5, "vocab": 7, "segment": 2}
     tied = xlnet_google(sizes, untied=False)
