@@ -115,7 +115,10 @@ def test_temperature_divides_both_logits_and_nothing_else(framework, mode, reach
 @everywhere
 @pytest.mark.parametrize(
     ("task", "output", "original"),
-    [("classification", "log_probs", "eval/student_log_probs"), ("token_classification", "logits", "ner/student_logits")],
+    [
+        ("classification", "log_probs", "eval/student_log_probs"),
+        ("token_classification", "logits", "ner/student_logits"),
+    ],
 )
 def test_the_student_alone(framework, mode, task, output, original, reached):
     net = Net(framework, config(), build(task, mode)).load(initial("td2"))
@@ -138,9 +141,15 @@ def test_training_with_mindspores_optimizer(framework, mode, phase, reached):
     weights = net.weights()
     assert net.trained() == set(final)
     reached("weights", farthest(weights, final), WEIGHT)
-    assert all(np.array_equal(weights[name], tensor) for name, tensor in initial(phase).items() if name in weights and name.startswith("teacher."))
+    assert all(
+        np.array_equal(weights[name], tensor)
+        for name, tensor in initial(phase).items()
+        if name in weights and name.startswith("teacher.")
+    )
     for role, moments in net.slots().items():
-        wanted = from_modelzoo({n.removeprefix(f"adam_{role}."): t for n, t in state.items() if n.startswith(f"adam_{role}.")})
+        wanted = from_modelzoo(
+            {n.removeprefix(f"adam_{role}."): t for n, t in state.items() if n.startswith(f"adam_{role}.")}
+        )
         assert set(moments) == set(wanted)
         reached(role, farthest(moments, wanted), WEIGHT)
 
@@ -189,7 +198,11 @@ def test_training_with_bert_adam(framework, mode, phase, reached):
     net = Net(framework, original_config(), build(TASKS[phase], mode), recipe).load(initial(phase))
     batches = golden("train_inputs")
     losses = [net.session.step(features(TASKS[phase], batches, i)).loss for i in range(10)]
-    reached("trajectory", np.abs(np.array(losses) - golden("original_pytorch")[f"trajectory/{phase}_loss"]).max(), TRAJECTORY)
+    reached(
+        "trajectory",
+        np.abs(np.array(losses) - golden("original_pytorch")[f"trajectory/{phase}_loss"]).max(),
+        TRAJECTORY,
+    )
     final = original(f"final_{phase}/")
     assert final or phase != "gd"
     if final:

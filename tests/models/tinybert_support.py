@@ -1,4 +1,4 @@
-"""What the tests of the TinyBERT ports share: frameworks, golden data under PyTorch's names, sessions that speak them."""
+"""What the tests of the TinyBERT ports share: golden data under the names of PyTorch, and sessions that speak them."""
 
 from __future__ import annotations
 

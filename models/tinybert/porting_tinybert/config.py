@@ -8,8 +8,8 @@ Four kinds of config files are read, and what they leave unsaid differs by origi
     transformers  model_type, architectures                     erf      1e-12            pad_token_id, else 0
     google        none of these                                 tanh     1e-12            none
 
-Sources: mindspore-ai/models research/nlp/tinybert src/tinybert_model.py with nn.LayerNorm's default epsilon and nn.GELU's
-default form; huawei-noah/Pretrained-Language-Model TinyBERT/transformer/modeling.py; transformers models/bert;
+Sources: mindspore-ai/models research/nlp/tinybert src/tinybert_model.py with the defaults of nn.LayerNorm and of the
+activation `gelu`; huawei-noah/Pretrained-Language-Model TinyBERT/transformer/modeling.py; transformers models/bert;
 google-research/bert modeling.py.
 """
 
@@ -20,7 +20,6 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from porting.errors import UsageError
-
 from porting_bert.config import BertConfig
 
 _SHARED = (
@@ -44,6 +43,7 @@ _MARKS = {
     "huawei": ("pre_trained", "emb_size", "structure", "cell"),
     "transformers": ("model_type", "architectures", "transformers_version"),
 }
+
 
 @dataclass(frozen=True, slots=True)
 class TinyBertConfig:
@@ -167,7 +167,9 @@ def _check_pair(student: TinyBertConfig, teacher: TinyBertConfig) -> None:
         )
     if teacher.num_hidden_layers % student.num_hidden_layers:
         raise _wrong(
-            "teacher.num_hidden_layers", f"a multiple of the student's {student.num_hidden_layers}", teacher.num_hidden_layers
+            "teacher.num_hidden_layers",
+            f"a multiple of the student's {student.num_hidden_layers}",
+            teacher.num_hidden_layers,
         )
     if teacher.vocab_size != student.vocab_size:
         raise _wrong("teacher.vocab_size", f"{student.vocab_size} as the student", teacher.vocab_size)

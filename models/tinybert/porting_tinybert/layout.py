@@ -9,7 +9,6 @@ from typing import Literal
 from porting.backends.protocol import Build
 from porting.errors import UsageError
 from porting.model.spec import Site
-
 from porting_tinybert.config import TinyBertConfig
 
 Role = Literal["student", "teacher"]

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from porting.backends.protocol import Build
     from porting_tinybert.config import TinyBertConfig
 
+Pairs = tuple[tuple[int, int], ...]
+"""Where the student's and the teacher's values stand that are compared."""
+
 _TEXT = ("input_ids", "input_mask", "segment_ids")
 _WORDS = "embedding_lookup.embedding_table"
 
@@ -53,9 +56,13 @@ class TinyBert(Cell):
         )
         names = [name for part in net.parts for name in part.taps(prefixed=True)]
         self.loss, self.dtype, self.temperature = net.loss, DTYPES[build.compute], net.temperature
-        self.pairs, self.states, self.logits = (), (), ()
+        self.pairs: Pairs = ()
+        self.states: Pairs = ()
+        self.logits: tuple[int, ...] = ()
         if net.distils:
-            self.fit_dense = Dense("fit_dense", net.student.config.hidden_size, net.parts[0].config.hidden_size, config.encoder)
+            self.fit_dense = Dense(
+                "fit_dense", net.student.config.hidden_size, net.parts[0].config.hidden_size, config.encoder
+            )
             self.pairs = tuple((names.index(mine), names.index(theirs)) for mine, theirs in net.pairs())
             self.states = tuple((names.index(mine), names.index(theirs)) for mine, theirs in net.representations())
         if classified:
@@ -74,7 +81,13 @@ class TinyBert(Cell):
         extra = tuple(build.extra.get("taps", ()))
         net.asked(extra)
         self.outputs = (*(name for name in net.outputs() if name != "loss"), "loss", *extra)
-        there = [*names, *(f"fit.{i}" for i in range(len(self.states))), "attention_loss", "representation_loss", "loss"]
+        there = [
+            *names,
+            *(f"fit.{i}" for i in range(len(self.states))),
+            "attention_loss",
+            "representation_loss",
+            "loss",
+        ]
         self.picks = tuple(there.index(name) for name in self.outputs)
         self.text = tuple(self._place(name) for name in _TEXT)
         self.label, self.rows = self._place(net.label), self._place(f"rows.{words}")
@@ -86,7 +99,7 @@ class TinyBert(Cell):
 
     def construct(self, *features: Tensor | None) -> Values:
         text, rows = chosen(features, self.text), chosen(features, (self.rows,))
-        values: Values = ()
+        values: tuple[Tensor, ...] = ()
         for index, none in enumerate(self.unmasked):
             values = values + self.frozen(self.parts[index](text, None, chosen(features, none)))
         values = values + self.parts[-1](text, rows[0], chosen(features, self.masks))
@@ -99,21 +112,21 @@ class TinyBert(Cell):
             results = (*results, value if value is None else value.astype(ms.float32))
         return results
 
-    def frozen(self, values: Values) -> Values:
+    def frozen(self, values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """What the teacher says, which no gradient changes."""
-        kept: Values = ()
+        kept: tuple[Tensor, ...] = ()
         for value in values:
             kept = (*kept, ops.stop_gradient(value))
         return kept
 
-    def fits(self, values: Values) -> Values:
+    def fits(self, values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The student's hidden states at the teacher's width."""
-        found: Values = ()
+        found: tuple[Tensor, ...] = ()
         for mine, _ in self.states:
             found = (*found, self.fit_dense(values[mine].astype(self.dtype)).astype(ms.float32))
         return found
 
-    def losses(self, values: Values, fits: Values, labels: Tensor | None) -> Values:
+    def losses(self, values: tuple[Tensor, ...], fits: tuple[Tensor, ...], labels: Tensor | None) -> Values:
         """Of attention scores, of representations, of the task."""
         if self.loss == "fit":
             attention, representation = 0.0, 0.0

@@ -27,7 +27,9 @@ class PaddedEmbeddings(Embeddings):
         super().__init__(config.encoder, one_hot=False)
         self.padding = -1 if config.padding_idx is None else config.padding_idx
 
-    def construct(self, ids: Tensor, segments: Tensor | None, rows: Tensor | None) -> Tensor:
+    def construct(  # type: ignore[override] # of a cell it is no method that others call
+        self, ids: Tensor, segments: Tensor | None, rows: Tensor | None
+    ) -> Tensor:
         words = ops.gather(self.words, ids, 0)
         if rows is not None:
             words = words + rows
@@ -63,7 +65,7 @@ class PartCell(Cell):
             adder = (1.0 - mask.astype(ms.float32).reshape((mask.shape[0], 1, 1, mask.shape[1]))) * -10000.0
         normed = self.embeddings(ids, segments, rows)
         hidden = self.drop(normed.astype(self.dtype), masks[0])
-        values = (normed, hidden)
+        values: tuple[Tensor, ...] = (normed, hidden)
         for index, layer in enumerate(self.layers):
             found = layer(hidden, adder, masks[3 * index + 1 : 3 * index + 4])
             values = values + found

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from porting.model.spec import Feature, ModelSpec, Tap, Task
-
 from porting_tinybert.config import TinyBertConfig, configure
 from porting_tinybert.layout import sites
 
@@ -74,14 +73,18 @@ TRAPS = (
 
 _BERT_BASE = TinyBertConfig(hidden_size=768, num_hidden_layers=12, intermediate_size=3072, padding_idx=0)
 _FOUR = TinyBertConfig(padding_idx=0, teacher=_BERT_BASE)
-_MODELZOO = {"hidden_act": "gelu_tanh", "layer_norm_eps": 1e-7, "padding_idx": None}
+
+
+def _as_modelzoo(config: TinyBertConfig) -> TinyBertConfig:
+    return replace(config, hidden_act="gelu_tanh", layer_norm_eps=1e-7, padding_idx=None)
+
 
 # The first two are Huawei's, in the form of its PyTorch code; the last is that of ModelZoo's gd_config.yaml.
 SIZES: Mapping[str, TinyBertConfig] = {
     "tinybert-4-312": _FOUR,
     "tinybert-6-768": replace(_FOUR, hidden_size=768, num_hidden_layers=6, intermediate_size=3072),
-    "tinybert-4-384": replace(
-        _FOUR, hidden_size=384, intermediate_size=1536, teacher=replace(_BERT_BASE, **_MODELZOO), **_MODELZOO
+    "tinybert-4-384": _as_modelzoo(
+        replace(_FOUR, hidden_size=384, intermediate_size=1536, teacher=_as_modelzoo(_BERT_BASE))
     ),
 }
 

@@ -40,7 +40,7 @@ class TinyBert(tf.Module):  # type: ignore[misc] # TensorFlow ships no types
             self.fit_dense = {name: _variable(name, name, shape, net.student) for name, shape in shapes.items()}
 
     def __call__(self, batch: Batch, taps: frozenset[str] = frozenset(), step: int = 0) -> Values:
-        """The task's outputs, the loss if there is what it takes, the taps asked for. `step` is in the masks already."""
+        """The task's outputs, the loss if it can be, the taps asked for. `step` is in the masks already."""
         del step
         asked = self.layout.asked(taps)
         needed = self.layout.needed(asked)

@@ -41,10 +41,9 @@ class TinyBert(nn.Module):
         super().__init__()
         self.layout, self.build = net, build
         for part in net.parts:
-            holder = self
             if part.role == "teacher":
-                holder = self.teacher = nn.Module()
-            self._add(holder, part)
+                self.teacher = nn.Module()
+            self._add(self.teacher if part.role == "teacher" else self, part)
         if net.distils:
             self.fit_dense = Dense(net.student.config.hidden_size, net.parts[0].config.hidden_size)
         _initialise(self, net.student.config.initializer_range)
@@ -73,7 +72,7 @@ class TinyBert(nn.Module):
     def forward(
         self, batch: Mapping[str, Tensor], taps: frozenset[str] = frozenset(), step: int = 0
     ) -> dict[str, Tensor]:
-        """The task's outputs, the loss if there is what it takes, the taps asked for. `step` is in the masks already."""
+        """The task's outputs, the loss if it can be, the taps asked for. `step` is in the masks already."""
         del step
         asked = self.layout.asked(taps)
         needed = self.layout.needed(asked)
@@ -153,8 +152,9 @@ def _encoder(part: Part, fused: frozenset[int]) -> Backbone:
     plain = Build("encoder")
     backbone = Backbone(part.config.encoder, plain, pooler=True)
     backbone.embeddings.word_embeddings.padding_idx = part.config.padding_idx
+    layers: Any = backbone.encoder["layer"]
     for index in fused:
-        backbone.encoder["layer"][index].fused = True
+        layers[index].fused = True
     return backbone
 
 
