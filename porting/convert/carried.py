@@ -13,7 +13,7 @@ from porting.convert.ledger import Record
 from porting.convert.moved import Carried, Moved
 from porting.convert.names import listed
 from porting.convert.optimizer_state import OptimizerState
-from porting.convert.plan import Dropped, Plan, Planned
+from porting.convert.planned import Dropped, Plan, Planned
 from porting.convert.source import Source
 from porting.convert.table import Scalar, SlotForm
 from porting.errors import UsageError

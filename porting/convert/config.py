@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from porting.checkpoint.format import whole
 from porting.convert.sizes import Bound
 from porting.convert.table import Family
 from porting.errors import FormatError
@@ -34,12 +35,9 @@ def read_config(path: Path) -> Config:
 
     Raises: FormatError if it cannot be read or is not one.
     """
+    text = whole(path, 16 << 20)
     try:
-        if path.stat().st_size > 16 << 20:
-            raise FormatError(path, "", "wanted a config, got a file above 16 MiB")
-        values = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise FormatError(path, "", f"cannot be read: {error.strerror}") from None
+        values = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise FormatError(path, "", f"wanted JSON, got {error}") from None
     if not isinstance(values, dict):

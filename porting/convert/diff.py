@@ -9,7 +9,7 @@ from typing import Any
 
 from porting.convert.columns import jsonable
 from porting.convert.identify import Identified, identify
-from porting.convert.plan import Dropped
+from porting.convert.planned import Dropped
 from porting.convert.translate import Pair, pair
 from porting.convert.values import Tolerance, ValueDifference, compare_values
 

@@ -121,10 +121,9 @@ def content_hash(tensors: Sequence[Line]) -> str | None:
 
 def read_ledger(path: Path) -> Ledger:
     """Raises: FormatError if the file cannot be read or is no ledger of this version."""
+    text = whole(path, LIMIT)
     try:
-        data = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise FormatError(path, "", f"cannot be read: {error.strerror}") from None
+        data = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise FormatError(path, "", f"wanted a ledger in JSON: {error}") from None
     if not isinstance(data, dict) or data.get("version") != VERSION:
@@ -137,9 +136,14 @@ def read_ledger(path: Path) -> Ledger:
         raise FormatError(path, "", f"wanted a conversion ledger, but {error} is wrong or missing") from None
     if not typed:
         raise FormatError(path, "", "wanted a conversion ledger, but some of its values are of another type")
-    for place, side, lines in (("source", ledger.source, ledger.moved_from), ("target", ledger.target, ledger.moved_to)):
+    for place, side, lines in (
+        ("source", ledger.source, ledger.moved_from),
+        ("target", ledger.target, ledger.moved_to),
+    ):
         if side.content != content_hash(lines):
-            raise FormatError(path, f"{place}.content", "does not fit the ledger's own tensors: it was edited or damaged")
+            raise FormatError(
+                path, f"{place}.content", "does not fit the ledger's own tensors: it was edited or damaged"
+            )
     return ledger
 
 

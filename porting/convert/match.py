@@ -254,7 +254,7 @@ def _by_evidence(matches: list[Match], shapes: Mapping[str, tuple[int, ...]]) ->
                     for axis, size in zip(found.forms[0].cell.axes, shapes.get(name, ()), strict=False):
                         if len(axis) == 1:
                             votes[(axis[0], size)] += 1
-        seen = dict(votes)
+        seen = dict(iter(votes))  # label to the size seen last
         known = [seen[label] == size for label, size in match.family.evidence.items() if label in seen]
         return all(known) if known else None
 

@@ -9,7 +9,7 @@ from typing import Any
 from porting.checkpoint.entry import TensorEntry
 from porting.convert.ledger import Record
 from porting.convert.naming import Reference
-from porting.convert.plan import Dropped, Plan
+from porting.convert.planned import Dropped, Plan
 from porting.convert.source import Source
 from porting.convert.table import Dialect
 

@@ -9,7 +9,7 @@ from typing import Any
 from porting.checkpoint.entry import Checkpoint
 from porting.convert.match import Match, Model, match_as
 from porting.convert.names import allowed, collapse
-from porting.convert.plan import Plan, Target
+from porting.convert.planned import Plan, Target
 from porting.convert.sizes import Bound, bind
 from porting.convert.table import Dialect, Scope
 from porting.errors import UsageError
@@ -87,7 +87,9 @@ def target_of(
     if partner is not None:
         scope, outer = partner.model.scope, partner.model.outer
     if wishes.prefix is not None and (like is not None or several):
-        raise UsageError("--prefix names one model of one checkpoint; use --like for a net of several models, and not both")
+        raise UsageError(
+            "--prefix names one model of one checkpoint; use --like for a net of several models, and not both"
+        )
     if wishes.prefix is not None:
         scope, outer = _from_prefix(dialect, wishes.prefix)
     variables = {**scope.variables, **model.variables}
@@ -125,7 +127,9 @@ def _partner(bound: Bound, like: Reference) -> Bound:
     for other in like.models:
         if other.model.scope.name == bound.model.scope.name and other.model.outer == bound.model.outer:
             return other
-    raise UsageError(f"{like.checkpoint.path}: holds {len(like.models)} models, and none of them where the source has one")
+    raise UsageError(
+        f"{like.checkpoint.path}: holds {len(like.models)} models, and none of them where the source has one"
+    )
 
 
 def against_sizes(bounds: Sequence[Bound], like: Reference, *, layers_chosen: bool) -> list[str]:

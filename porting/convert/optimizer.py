@@ -15,10 +15,11 @@ from porting.convert.match import Match
 from porting.convert.moved import Carried, Moved
 from porting.convert.naming import Reference
 from porting.convert.optimizer_state import OptimizerState, state_by_keys, state_by_names
-from porting.convert.plan import Dropped, Plan, tie_pairs
+from porting.convert.planned import Dropped, Plan
 from porting.convert.slots import slot_name
 from porting.convert.source import Source
 from porting.convert.table import Dialect, SlotForm
+from porting.convert.ties import tie_pairs
 from porting.convert.torch_optimizer import torch_optimizer
 from porting.convert.torch_parameters import STATE_DICT_ORDER, module_order, parameters_of
 from porting.convert.torch_state import TorchState

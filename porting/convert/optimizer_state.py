@@ -11,7 +11,7 @@ from typing import Any
 from porting.checkpoint.entry import TensorEntry
 from porting.checkpoint.torch.tree import TensorRef
 from porting.convert.adam_powers import Power, take_apart
-from porting.convert.plan import Dropped
+from porting.convert.planned import Dropped
 from porting.convert.slots import SlotNames
 from porting.convert.table import SlotForm
 from porting.convert.torch_state import Key, TorchState

@@ -10,7 +10,7 @@ from porting.checkpoint.entry import TensorEntry
 from porting.convert.cast import cast
 from porting.convert.ledger import Record
 from porting.convert.naming import Reference
-from porting.convert.plan import Plan, Planned
+from porting.convert.planned import Plan, Planned
 from porting.convert.source import Source
 from porting.convert.zeros import Zeroed
 from porting.errors import UsageError

@@ -19,11 +19,13 @@ from porting.convert.names import allowed, collapse, ranges
 from porting.convert.naming import Held, Reference, Wishes, against_reference, against_sizes, reference, target_of
 from porting.convert.notation import FREE_WORD
 from porting.convert.parameters import float_dtype, parameters
-from porting.convert.plan import Dropped, Plan, plan_model, tie_pairs
+from porting.convert.plan import plan_model
+from porting.convert.planned import Dropped, Plan
 from porting.convert.registry import families, target_dialect
 from porting.convert.sizes import Bound, bind
 from porting.convert.source import Source, open_source
 from porting.convert.table import Dialect
+from porting.convert.ties import tie_pairs
 from porting.convert.zeros import is_zero
 from porting.errors import MismatchError
 
@@ -136,7 +138,9 @@ def _refusals(source: Source, match: Match, names: Sequence[str]) -> list[str]:
         f"{name}  anonymous: {reasons[name]} (--like REFERENCE names it by value)" for name in names if name in reasons
     ]
     plain = [name for name in names if name not in reasons]
-    return lines + [f"{name}  unexpected: no row of {match.family.name} {match.dialect.name}" for name in collapse(plain)]
+    return lines + [
+        f"{name}  unexpected: no row of {match.family.name} {match.dialect.name}" for name in collapse(plain)
+    ]
 
 
 def _required(request: Request, match: Match) -> list[str]:
@@ -269,7 +273,9 @@ def _without(plan: Plan, names: frozenset[str]) -> Plan:
 
 def _left_over(request: Request, plans: Sequence[Plan], dropped: Sequence[Dropped]) -> list[Dropped]:
     """Tensors of layers that --layers leaves out, and parts of what an allowed absence keeps from being made."""
-    used = {name for plan in plans for one in plan.tensors for name in one.all_sources} | {line.name for line in dropped}
+    used = {name for plan in plans for one in plan.tensors for name in one.all_sources} | {
+        line.name for line in dropped
+    }
     found = (n for plan in plans for f in plan.bound.model.found.values() for n in f.names.values())
     why = "other parts of what it becomes are missing, as allowed"
     if request.layers is not None:
@@ -292,7 +298,9 @@ def _unequal(plans: Sequence[Plan], entries: Mapping[str, TensorEntry]) -> list[
             differ = [other for first, other in one.equal if not same(entries[first], entries[other])]
             if differ:
                 first = one.equal[0][0]
-                problems.append(f"{one.name}: {plan.dialect.name} has one for all, but {', '.join(collapse(differ))} differ from {first}")
+                problems.append(
+                    f"{one.name}: {plan.dialect.name} has one for all, but {', '.join(collapse(differ))} differ from {first}"
+                )
     return problems
 
 

@@ -106,9 +106,7 @@ def _checksums(checkpoint: Checkpoint) -> None:
         raise MismatchError(f"{checkpoint.path}: stores checksums that its bytes do not have", wrong)
 
 
-def _copies(
-    records: Sequence[Record], ready: LaidOut, written: Mapping[str, Written], hashes: dict[str, str]
-) -> None:
+def _copies(records: Sequence[Record], ready: LaidOut, written: Mapping[str, Written], hashes: dict[str, str]) -> None:
     """A tensor that was only copied has the hash that it was written with."""
     for record in records:
         value = hash_of(record.target, ready, written) if record.operation == ("copy",) else None

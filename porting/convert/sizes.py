@@ -212,7 +212,9 @@ def _shape_problems(
 
 
 def _wanted(cell: Cell, want: Sequence[int | None]) -> str:
-    axes = [f"{show_axis(axis)} {'?' if n is None else n}" if axis else "1" for axis, n in zip(cell.axes, want, strict=True)]
+    axes = [
+        f"{show_axis(axis)} {'?' if n is None else n}" if axis else "1" for axis, n in zip(cell.axes, want, strict=True)
+    ]
     return f"({', '.join(axes)})"
 
 
@@ -266,9 +268,7 @@ def _missing(model: Model, forms: Mapping[str, Variant], sizes: Mapping[str, int
         yield from _absent(model, group.at, cell, found, sizes)
 
 
-def _absent(
-    model: Model, level: str, cell: Cell, found: Found | None, sizes: Mapping[str, int]
-) -> Iterator[str]:
+def _absent(model: Model, level: str, cell: Cell, found: Found | None, sizes: Mapping[str, int]) -> Iterator[str]:
     spans = field_ranges(cell, sizes)
     prefix = model.prefix(level)
     if spans is None:
@@ -291,4 +291,3 @@ def _extra_layers(model: Model, forms: Mapping[str, Variant], told: Mapping[str,
                 if part.kind == "digits" and value >= told.get(part.name, value + 1):
                     extra.append(name)
     return [f"{name}  extra: the config has fewer" for name in collapse(extra)]
-

@@ -27,7 +27,7 @@ from porting.convert.carried import difference, moments, scalar_entry, scalar_re
 from porting.convert.ledger import Record
 from porting.convert.moved import Carried, Moved
 from porting.convert.optimizer_state import OptimizerState
-from porting.convert.plan import Dropped, Plan, Planned
+from porting.convert.planned import Dropped, Plan, Planned
 from porting.convert.source import Source
 from porting.convert.table import Scalar, SlotForm
 from porting.convert.torch_parameters import STATE_DICT_ORDER, module_order

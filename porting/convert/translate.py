@@ -19,10 +19,12 @@ from porting.convert.identify import Identified
 from porting.convert.match import Match, Model
 from porting.convert.names import collapse
 from porting.convert.naming import Wishes, reference, target_of
-from porting.convert.plan import Dropped, Plan, Planned, plan_model, tie_pairs
+from porting.convert.plan import plan_model
+from porting.convert.planned import Dropped, Plan, Planned
 from porting.convert.prepare import same
 from porting.convert.sizes import Bound, axis_size, bind
 from porting.convert.slots import slot_name
+from porting.convert.ties import tie_pairs
 from porting.errors import UsageError
 
 

@@ -20,7 +20,8 @@ from porting.convert.match import Match, match_as
 from porting.convert.naming import Wishes, target_of
 from porting.convert.notation import size_label
 from porting.convert.overlap import templates_overlap
-from porting.convert.plan import Plan, plan_model
+from porting.convert.plan import plan_model
+from porting.convert.planned import Plan
 from porting.convert.sizes import Bound, bind
 from porting.convert.table import Dialect, Family, Group, Row
 from porting.testing.formats import same_bits
