@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tinybert_support import FRAMEWORKS, Net, build, config, farthest, features, golden, initial, original_config
+from tinybert_support import FRAMEWORKS, Net, build, config, farthest, features, golden, initial, original_config, text
 
 from porting.backends.protocol import Build
 from porting.model.dropout import Dropout
@@ -49,20 +49,6 @@ def weights_of(net, seed=0):
     shapes = net.weights()
     found = {name: random.normal(0, 0.2, shapes[name].shape).astype(np.float32) for name in sorted(shapes)}
     return {n: t + 1 if n.endswith("LayerNorm.weight") else t for n, t in found.items()}
-
-
-def text(config, seed=0, batch=3, seq=9):
-    """Sentences with padding, with a hole in the mask, and with padding first."""
-    random = np.random.default_rng(seed)
-    mask = np.ones((batch, seq), np.int32)
-    mask[0, 5:], mask[1, 3], mask[2, :2] = 0, 0, 0
-    ids = random.integers(0, config.vocab_size, (batch, seq), np.int32)
-    ids[0, 5:] = 0
-    return {
-        "input_ids": ids,
-        "input_mask": mask,
-        "segment_ids": random.integers(0, config.type_vocab_size, (batch, seq), np.int32),
-    }
 
 
 def labels(task, batch=3, seq=9):

@@ -131,3 +131,17 @@ def farthest(found, wanted):
 def build(task, mode="eager", **more):
     """A Build with the golden case's labels."""
     return Build(task, **{"labels": LABELS, "mode": mode, **more})
+
+
+def text(config, seed=0, batch=3, seq=9):
+    """Sentences with padding, with a hole in the mask, and with padding first."""
+    random = np.random.default_rng(seed)
+    mask = np.ones((batch, seq), np.int32)
+    mask[0, 5:], mask[1, 3], mask[2, :2] = 0, 0, 0
+    ids = random.integers(0, config.vocab_size, (batch, seq), np.int32)
+    ids[0, 5:] = 0
+    return {
+        "input_ids": ids,
+        "input_mask": mask,
+        "segment_ids": random.integers(0, config.type_vocab_size, (batch, seq), np.int32),
+    }
