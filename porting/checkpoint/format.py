@@ -12,6 +12,8 @@ the end (checksums, an index). So a format never holds a tensor, and never opens
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -20,6 +22,7 @@ from typing import Any, Literal
 
 from porting.checkpoint.dtypes import DType
 from porting.checkpoint.entry import Checkpoint, TensorEntry
+from porting.errors import FormatError
 
 Framework = Literal["tensorflow", "pytorch", "mindspore", "onnx", "numpy"]
 Packing = Literal["plain", "nibbles"]
@@ -158,6 +161,23 @@ def head(path: Path, length: int = 16) -> bytes:
             return file.read(length)
     except OSError:
         return b""
+
+
+def whole(path: Path, limit: int) -> bytes:
+    """The bytes of a small regular file: a config, an index, a ledger.
+
+    Raises: FormatError if it cannot be read, is no regular file (a pipe would never end), or is longer than `limit`.
+    """
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise FormatError(path, "", "is not a regular file")
+            data = file.read(limit + 1)
+    except (OSError, ValueError) as error:
+        raise FormatError(path, "", f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if len(data) > limit:
+        raise FormatError(path, "", f"wanted at most {limit} bytes, got more")
+    return data
 
 
 def gated(target: str, opens: Callable[[Path], bool]) -> Callable[[Path], Path | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -39,6 +40,30 @@ def _refuse_impossible(path: Path) -> None:
         raise FormatError(path, "", f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
+def _where(kind: Format, path: Path) -> Path | None:
+    """What the format says of the path.
+
+    Raises: FormatError if the system refuses to say what lies there.
+    """
+    try:
+        return kind.locate(path)
+    except OSError as error:
+        raise FormatError(path, "", f"cannot be read: {error.strerror or error}") from None
+
+
+def _why_none(path: Path, otherwise: str) -> str:
+    """What is wrong with the file or folder at `path`; `otherwise` if nothing but its content."""
+    if not path.exists():
+        return "a link that leads nowhere" if path.is_symlink() else "no such file, folder or TensorFlow prefix"
+    if not path.is_file() and not path.is_dir():
+        return "is neither a regular file nor a folder"
+    if not os.access(path, os.R_OK):
+        return "cannot be read: Permission denied"
+    if path.is_file() and not path.stat().st_size:
+        return "is empty"
+    return otherwise
+
+
 def locate(path: Path, framework: str | None = None) -> tuple[Format, Path]:
     """The format of what lies at `path`, by content, and the path to read.
 
@@ -46,13 +71,11 @@ def locate(path: Path, framework: str | None = None) -> tuple[Format, Path]:
     Raises: FormatError if nothing there is a checkpoint; UsageError if two formats are possible.
     """
     _refuse_impossible(path)
-    hits = [(kind, where) for kind in formats().values() if (where := kind.locate(path)) is not None]
+    hits = [(kind, where) for kind in formats().values() if (where := _where(kind, path)) is not None]
     if framework is not None and len(hits) > 1:
         hits = [hit for hit in hits if hit[0].framework == framework] or hits
     if not hits:
-        if not path.exists():
-            raise FormatError(path, "", "no such file, folder or TensorFlow prefix")
-        raise FormatError(path, "", f"not a checkpoint of any format known ({', '.join(formats())})")
+        raise FormatError(path, "", _why_none(path, f"not a checkpoint of any format known ({', '.join(formats())})"))
     if len(hits) > 1:
         names = " and ".join(f"{kind.name} ({where})" for kind, where in hits)
         raise UsageError(f"{path}: is both {names}; name the direction or pass --source-format")
@@ -69,12 +92,9 @@ def read(path: str | Path, *, format: str | None = None, framework: str | None =
     if format is not None:
         kind = format_named(format)
         _refuse_impossible(where)
-        found = kind.locate(where)
+        found = _where(kind, where)
         if found is None:
-            there = where.exists()
-            raise FormatError(
-                where, "", f"wanted {format}, but it is not" if there else "no such file, folder or prefix"
-            )
+            raise FormatError(where, "", _why_none(where, f"wanted {format}, but it is not"))
         return kind.read(found)
     kind, found = locate(where, framework)
     return kind.read(found)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from porting.checkpoint.format import TensorSpec
+from porting.checkpoint.format import TensorSpec, whole
 from porting.errors import FormatError
 
 SUFFIX = ".index.json"
@@ -99,14 +99,7 @@ def read_index(path: Path) -> ShardIndex:
     Raises: FormatError if it is damaged, if a shard's name leads out of the folder, or if shards are
     missing (all of them in one line).
     """
-    try:
-        size = path.stat().st_size
-        text = path.read_bytes() if size <= LIMIT else b""
-    except OSError as error:
-        raise FormatError(path, "", f"cannot be read: {error.strerror}") from None
-    if size > LIMIT:
-        raise FormatError(path, "", f"wanted an index of at most {LIMIT} bytes, got {size}")
-    value = parse_json(text, path, "")
+    value = parse_json(whole(path, LIMIT), path, "")
     weight_map = value.get("weight_map") if isinstance(value, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
         raise FormatError(path, "weight_map", "wanted an object with a shard's name for every tensor")

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from porting.checkpoint.format import whole
 from porting.errors import FormatError
 
 Line = tuple[str, tuple[int, ...], str, str | None]
@@ -16,6 +17,9 @@ Line = tuple[str, tuple[int, ...], str, str | None]
 
 VERSION = 1
 SUFFIX = ".port.json"
+
+LIMIT = 256 << 20
+"""Bytes of a ledger at most: some 300,000 tensors."""
 
 
 @dataclass(frozen=True, slots=True)

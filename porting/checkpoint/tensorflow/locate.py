@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from glob import escape
 from pathlib import Path, PurePosixPath
 
+from porting.checkpoint.format import head
 from porting.checkpoint.tensorflow.leveldb import is_table
 from porting.errors import FormatError
 
@@ -79,11 +80,7 @@ def named_by_state(folder: Path) -> Path | None:
     Raises: FormatError if what it names is outside the folder or not there.
     """
     state = folder / "checkpoint"
-    try:
-        with state.open("rb") as file:
-            match = _LATEST.search(file.read(_LARGEST))
-    except OSError:
-        return None
+    match = _LATEST.search(head(state, _LARGEST))
     if match is None:
         return None
     try:
