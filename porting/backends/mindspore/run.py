@@ -70,11 +70,11 @@ class MindSporeSession:
         treated = treatments(recipe, self._spec, "mindspore", self.trainable)
         self._optimized = Trained.start(list(self._trained.values()), [treated[name] for name in self._trained])
         self._reached = [i for i, name in enumerate(self._trained) if name not in unused]
-        rows = [name for name in self._model.features if name.startswith(feed.ROWS)]
-        names = [feed.ROWS + self.trainable[i] for i in self._reached]
-        places = [rows.index(name) if name in rows else -1 for name in names]
+        places = {feed.ROWS + self.trainable[i]: at for at, i in enumerate(self._reached)}
+        rows = [places[name] for name in self._model.features if name.startswith(feed.ROWS)]
         # Compiled in either mode, as mindspore.nn compiles its own optimizers.
-        self._update = ms.jit(updater(recipe, self._optimized.only(self._reached), places))
+        self._update = ms.jit(updater(recipe, self._optimized.only(self._reached), rows))
+        self._finite = ms.jit(finite)
 
     @property
     def parameters(self) -> dict[str, tuple[int, ...]]:
@@ -138,7 +138,7 @@ class MindSporeSession:
             return loss, (grads, slopes)
 
         return self._training.step(
-            differentiate, lambda found: bool(finite([*found[0], *found[1]]).asnumpy()), self._apply
+            differentiate, lambda found: bool(self._finite(*found[0], *found[1]).asnumpy()), self._apply
         )
 
     def _apply(self, found: tuple[Sequence[Any], Sequence[Any]], rates: Rates, unscale: float) -> float:
