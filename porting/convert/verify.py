@@ -11,14 +11,11 @@ from porting.checkpoint.entry import Checkpoint, TensorEntry
 from porting.checkpoint.pieces import storage_pieces
 from porting.checkpoint.registry import format_named, read
 from porting.checkpoint.stream import digest
-from porting.convert.ledger import Ledger, read_ledger
+from porting.convert.ledger import Ledger, Line, read_ledger
 from porting.convert.names import collapse
 from porting.convert.source import named
 from porting.convert.torch_state import separate_state
 from porting.errors import FormatError
-
-Expected = tuple[str, tuple[int, ...], str, str | None]
-"""Name, shape, dtype and hash of a tensor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +51,10 @@ def verify(ledger: str | Path, *, source: str | Path | None = None, target: str 
     took = named(read(origin, format=book.source.format), Path(like) if like else None).entries
     if optimizer := book.options.get("optimizer"):
         took = {**took, **separate_state(read(_beside(path, Path(optimizer)))).entries}
-    moved = [(r.target, r.shape, r.dtype, r.hash) for r in book.tensors]
-    took_from = [(t.name, t.shape, t.dtype, t.hash) for t in book.read]
+    moved, took_from = book.moved_to, book.moved_from
     problems = [*_compare("target", wrote.entries, moved), *_compare("source", took, took_from)]
-    extra = [name for name in wrote if name not in {line[0] for line in moved}]
+    known = {line[0] for line in moved}
+    extra = [name for name in wrote if name not in known]
     problems += [f"target: {name}  unexpected" for name in collapse(extra)]
     problems += [f"target: {line}" for line in _checksums(wrote)]
     lines = [*moved, *took_from]
@@ -84,8 +81,8 @@ def _beside(path: Path, file: Path) -> Path:
     return file if file.exists() else path.parent / file.name
 
 
-def _compare(side: str, entries: Mapping[str, TensorEntry], expected: Iterable[Expected]) -> list[str]:
-    def one(line: Expected) -> str | None:
+def _compare(side: str, entries: Mapping[str, TensorEntry], expected: Iterable[Line]) -> list[str]:
+    def one(line: Line) -> str | None:
         name, shape, dtype, want = line
         entry = entries.get(name)
         if entry is None:
