@@ -14,9 +14,9 @@ from porting.testing.formats import HEAVY
 
 Port = Callable[..., Any]
 COMMANDS = [[command.name or command.callback.__name__] for command in app.registered_commands if command.callback] + [
-    ["families", command.name or command.callback.__name__]
+    [group.name, command.name or command.callback.__name__]
     for group in app.registered_groups
-    if group.typer_instance
+    if group.typer_instance and group.name
     for command in group.typer_instance.registered_commands
     if command.callback
 ]

@@ -44,7 +44,7 @@ def test_the_same_dialect(tmp_path: Path) -> None:
 
 
 def test_a_stacked_axis_is_cut_too(tmp_path: Path, golden: Golden) -> None:
-    """XLNet's biases and segment embeddings have the layer as their first axis in TensorFlow, and as a name elsewhere."""
+    """XLNet's biases and segment embeddings have the layer as first axis in TensorFlow, and in the name elsewhere."""
     source = golden("xlnet_b1/pretrained.ckpt")
     want = load(source)
     keep = (2, 0)

@@ -32,7 +32,7 @@ def test_order_runs_across_models(tmp_path: Path) -> None:
     """The tensors of two models in one file may stand between each other."""
     student = as_hf(google_bert(layers=1, seed=1))
     teacher = {"teacher." + name: value for name, value in as_hf(google_bert(hidden=16, seed=2)).items()}
-    mixed = {name: value for name, value in sorted((student | teacher).items(), key=lambda item: item[0][-9:])}
+    mixed = dict(sorted((student | teacher).items(), key=lambda item: item[0][-9:]))
     source = save(tmp_path / "source.npz", student | teacher, "npz")
     like = save(tmp_path / "like.npz", mixed, "npz")
     convert(source, tmp_path / "out", to="hf", like=like, format="npz", family="tinybert", config="none")
@@ -98,9 +98,10 @@ def test_one_for_all_layers_demands_equal_layers(tmp_path: Path) -> None:
     save(tmp_path / "uneven.npz", got, "npz")
     with pytest.raises(MismatchError) as caught:
         convert(tmp_path / "uneven.npz", tmp_path / "no", to="google", like=tmp_path / "tied.npz")
-    assert caught.value.problems == (
+    (problem,) = caught.value.problems
+    assert problem == (
         "model/transformer/r_r_bias: google has one for all, but transformer.layer.{1-2}.rel_attn.r_r_bias differ "
-        "from transformer.layer.0.rel_attn.r_r_bias",
+        "from transformer.layer.0.rel_attn.r_r_bias"
     )
 
 

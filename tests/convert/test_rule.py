@@ -31,7 +31,12 @@ def steps(source: str, target: str) -> tuple[str, ...]:
         ("a : x n d", "b : x (n d)", ("fold (n d)",), ("unfold (n d)",)),
         ("a : (n d) x", "b : (n d) x", ("copy",), ("copy",)),
         ("a : (n d) x", "b : x (n d)", ("permute n d x -> x n d",), ("permute x n d -> n d x",)),
-        ("a : (n d)", "b : (d n)", ("unfold (n d)", "permute n d -> d n", "fold (d n)"), ("unfold (d n)", "permute d n -> n d", "fold (n d)")),
+        (
+            "a : (n d)",
+            "b : (d n)",
+            ("unfold (n d)", "permute n d -> d n", "fold (d n)"),
+            ("unfold (d n)", "permute d n -> n d", "fold (n d)"),
+        ),
         ("a : x", "b.{layer} : x", ("replicate over layer",), ("equal over layer",)),
         ("a : 1 x", "b : x", ("reshape by axes of 1",), ("reshape by axes of 1",)),
         ("a : 1 x", "b : x 1", ("reshape by axes of 1",), ("reshape by axes of 1",)),

@@ -18,10 +18,12 @@ from porting.errors import UsageError
 def test_a_conversion_in_words(tmp_path: Path) -> None:
     arrays = google_bert(groups=("pooler",)) | {f"x{i}": google_bert()["bert/pooler/dense/bias"] for i in "abcdefgh"}
     source = save(tmp_path / "a.npz", arrays, "npz")
-    lines = summary(convert(source, tmp_path / "out", to="hf", dtype="bfloat16", allow_unexpected=["x?"]))
-    assert lines == [
+    first, *lines = summary(convert(source, tmp_path / "out", to="hf", dtype="bfloat16", allow_unexpected=["x?"]))
+    assert first == (
         f"bert: google -> hf  39 tensors, 1.54 k parameters, 3.07 kB, 39 cast float32 -> bfloat16, 13 transposed; "
-        f"verified: {tmp_path}/out",
+        f"verified: {tmp_path}/out"
+    )
+    assert lines == [
         "  not in the source: mlm, nsp, classifier, squad",
         "  dropped: xa, xb, xc, xd, xe, xf and 2 more: allowed to be unexpected",
         "  left out, as allowed: xa, xb, xc, xd, xe, xf and 2 more",

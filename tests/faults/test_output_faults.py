@@ -68,7 +68,7 @@ def shown(folder: Path) -> list[str]:
 def kill_at_random(
     large: Path, folder: Path, words: list[str], times: int, check: Callable[[bool], None], seed: int
 ) -> None:
-    """Kill the conversion again and again, at moments from its first file to its last; `check` is told if it finished."""
+    """Kill the conversion at moments from its first file to its last; `check` is told whether it finished."""
     moment = random.Random(seed)
     killed = 0
     for number in range(times):
@@ -88,7 +88,7 @@ def kill_at_random(
 def test_kill_leaves_no_file_under_a_final_name(to: str, large: Path, tmp_path: Path) -> None:
     name = {"tf2ms": "out.ckpt", "tf2pt": "out.safetensors"}[to]
 
-    def check(finished: bool) -> None:  # noqa: FBT001
+    def check(finished: bool) -> None:
         files = shown(tmp_path)
         assert files in ([name, f"{name}.port.json"] if finished else [], [f"{name}.port.json"], [])
         assert not (finished and name not in files)
@@ -102,7 +102,7 @@ def test_kill_leaves_no_file_under_a_final_name(to: str, large: Path, tmp_path: 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tf-bundle", "mindspore-ckpt", "torch", "npz", "safetensors"])
 def test_kill_leaves_no_file_in_any_format(kind: str, large: Path, tmp_path: Path) -> None:
-    def check(finished: bool) -> None:  # noqa: FBT001
+    def check(finished: bool) -> None:
         if not finished:
             assert shown(tmp_path) in ([], ["out.port.json"])
         for file in shown(tmp_path):
@@ -125,7 +125,7 @@ def test_kill_leaves_the_old_output_as_it_was(large: Path, tmp_path: Path) -> No
     out = save(tmp_path / "out.ckpt", old, "mindspore-ckpt")
     before = out.read_bytes()
 
-    def check(finished: bool) -> None:  # noqa: FBT001
+    def check(finished: bool) -> None:
         if finished:
             out.write_bytes(before)
         assert out.read_bytes() == before
