@@ -63,6 +63,11 @@ def loaded(framework, config, build, weights, folder, recipe=None):
 
 def to_google(framework, tensors, folder, task=None, *, untie_r=True):
     """A session's tensors under Google's names, in Google's layout."""
+    if not untie_r and framework != "tensorflow":
+        # One parameter for all layers, which a session names once, for the first layer.
+        layers = {name.split(".")[2] for name in tensors if name.startswith("transformer.layer.")}
+        for name in [name for name in tensors if name.endswith(("r_w_bias", "r_r_bias", "r_s_bias"))]:
+            tensors = tensors | {name.replace("layer.0.", f"layer.{layer}."): tensors[name] for layer in layers}
     return carried(tensors, SPEC.dialects[framework], "google", folder, task=task, untie_r=untie_r)
 
 
@@ -151,12 +156,11 @@ def random_batch(config, task, *, batch=2, seq=7, predict=3, mems=0, seed=0):
     return {name: made[name] for name in SPEC.task(task).features if name in made}
 
 
-def random_weights(framework, config, task, folder, *, seed=0, labels=3, **extra):
+def random_weights(config, task, *, seed=0, **extra):
     """Weights of a task in Google's dialect, wide enough to tell models apart."""
-    opened = session("tensorflow", config, build(task, labels=labels, **extra))
     random = np.random.default_rng(seed)
-    del framework, folder
+    shapes = session("tensorflow", config, build(task, **extra)).parameters
     return {
-        name: (0.2 * random.standard_normal(shape) + (1 if name.endswith("gamma") else 0)).astype(np.float32)
-        for name, shape in opened.parameters.items()
+        name: (0.2 * random.standard_normal(shape) + name.endswith("gamma")).astype(np.float32)
+        for name, shape in shapes.items()
     }

@@ -114,6 +114,7 @@ def configure(values: Mapping[str, Any]) -> XLNetConfig:
     named = {_ALIASES.get(name, name): value for name, value in values.items()}
     named = {name: value for name, value in named.items() if name in known}
     if theirs:
+        _only_what_is_ported(values)
         named = _from_hf(named)
     missing = [
         field.name for field in fields(XLNetConfig)[:8] if field.name not in named and field.name != "ff_activation"
@@ -145,6 +146,16 @@ def _from_hf(named: dict[str, Any]) -> dict[str, Any]:
     named.setdefault("dropatt", named.get("dropout", 0.1))
     named.setdefault("untie_r", True)
     return named
+
+
+def _only_what_is_ported(values: Mapping[str, Any]) -> None:
+    """Refuse what would make another model: transformers applies summary_activation even without a projection."""
+    projects = values.get("summary_use_proj", True)
+    activation = values.get("summary_activation", "tanh")
+    fits = activation == "tanh" if projects else not activation
+    _check("summary_activation", activation, "tanh with a projection, nothing without", fits)
+    tied = values.get("tie_word_embeddings", True)
+    _check("tie_word_embeddings", tied, "true: the softmax's weight is the word table", tied is True)
 
 
 def _is_int(value: Any, least: int | None) -> bool:
