@@ -69,6 +69,12 @@ class Patch:
     data: bytes
 
 
+Checksums = Mapping[str, tuple[int, ...]]
+"""By tensor, the checksum of each of its runs."""
+
+Finish = Callable[[Checksums], Sequence[Patch]]
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Where everything goes.
@@ -78,10 +84,8 @@ class Layout:
     extents: for every spec that is written as bytes, its runs in order. A tied spec that the format
         shares is absent.
     fixed: bytes known before any tensor is read.
-    checksum: what the engine computes over each tensor's bytes while they pass.
-    finish: from the checksum of each tensor in `extents` to the bytes that depend on them.
-    finish_runs: the same from the checksums of each tensor's runs, for a checksum over a file whose
-        own bytes lie between them. A layout has one of the two at most.
+    checksum: what the engine computes over each run's bytes while they pass.
+    finish: from the checksums of each tensor's runs to the bytes that depend on them.
     packing: tensors whose two elements share a byte (ONNX int4), by name; `plain` where absent.
     """
 
@@ -89,8 +93,7 @@ class Layout:
     extents: Mapping[str, tuple[Extent, ...]]
     fixed: tuple[Patch, ...] = ()
     checksum: Literal["crc32", "crc32c"] | None = None
-    finish: Callable[[Mapping[str, int]], Sequence[Patch]] | None = None
-    finish_runs: Callable[[Mapping[str, tuple[int, ...]]], Sequence[Patch]] | None = None
+    finish: Finish | None = None
     packing: Mapping[str, Packing] = field(default_factory=dict)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from porting.errors import FormatError, UsageError
 
@@ -67,6 +68,8 @@ class Output:
         for name in taken:
             if (folder / name).is_dir():
                 raise UsageError(f"{folder / name}: wanted a file name, got a folder")
+            if (folder / name).exists() and not (folder / name).is_file():
+                raise UsageError(f"{folder / name}: is a device or a pipe, and is not replaced")
         remove_stale_parts(folder, self.names)
         self.parts = tuple(self._part(name) for name in self.names)
         self.fds: list[int] = []
@@ -119,7 +122,7 @@ class Output:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
 
-    def __enter__(self) -> Output:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

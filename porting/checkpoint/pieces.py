@@ -114,5 +114,3 @@ def nibbles(pieces: Iterable[Array]) -> Iterator[Array]:
             yield pairs[0::2] | pairs[1::2] << 4
     if odd is not None:
         yield odd & 0x0F
-
-

@@ -32,7 +32,7 @@ class Written:
     """What one tensor's bytes came to.
 
     hash: of the bytes in memory, as `algorithm:hex`. stored: of the bytes in the file, which differ if packed.
-    checksums: the format's, of the whole tensor or of each of its runs; 0 if the format has none.
+    checksums: the format's, of each of its runs; 0 if the format has none.
     """
 
     hash: str
@@ -143,49 +143,50 @@ def fill(
 
     sources: for every name in `layout.extents`, its bytes.
     progress: called with the number of bytes just written.
-    Raises: what writing or a source raises; the first failure stops the other threads' next tensor.
+    Raises: what writing or a source raises; after the first failure no thread begins another tensor.
     """
     for patch in layout.fixed:
         output.write(patch.file, patch.offset, patch.data)
-    step = _checksum(layout.checksum)
-    stop = False
-
-    def one(name: str) -> Written | None:
-        if stop:
-            return None
-        state = digest(algorithm)
-        packed = layout.packing.get(name) == "nibbles"
-        stored = digest(algorithm) if packed else state
-        per_run = layout.finish_runs is not None
-        checksums = [0] * (len(layout.extents[name]) if per_run else 1)
-
-        def feed(run: int, piece: Array) -> None:
-            stored.update(piece)
-            if step is not None:
-                at = run if per_run else 0
-                checksums[at] = step(piece, checksums[at])
-            if progress is not None:
-                progress(piece.size)
-
-        pieces = sources[name]()
-        if packed:
-            pieces = nibbles(_fed(pieces, state))
-        _place(output, layout.extents[name], pieces, feed)
-        return Written(f"{algorithm}:{state.hexdigest()}", f"{algorithm}:{stored.hexdigest()}", tuple(checksums))
-
-    names = sorted(layout.extents, key=lambda name: -sum(run.nbytes for run in layout.extents[name]))
+    largest_first = sorted(layout.extents, key=lambda name: -sum(run.nbytes for run in layout.extents[name]))
+    done: dict[str, Written] = {}
     with ThreadPoolExecutor(threads) as pool:
-        jobs = {name: pool.submit(one, name) for name in names}
+        jobs = {
+            name: pool.submit(_one, output, layout, name, sources[name], algorithm, progress) for name in largest_first
+        }
         try:
             wait(jobs.values(), return_when=FIRST_EXCEPTION)
         finally:
-            stop = True
-        results = {name: job.result() for name, job in jobs.items() if not job.cancelled()}
-    done = {name: result for name, result in results.items() if result is not None}
+            for job in jobs.values():
+                job.cancel()
+        done = {name: job.result() for name, job in jobs.items() if not job.cancelled()}
     if layout.finish is not None:
-        for patch in layout.finish({name: result.checksums[0] for name, result in done.items()}):
-            output.write(patch.file, patch.offset, patch.data)
-    if layout.finish_runs is not None:
-        for patch in layout.finish_runs({name: result.checksums for name, result in done.items()}):
+        for patch in layout.finish({name: written.checksums for name, written in done.items()}):
             output.write(patch.file, patch.offset, patch.data)
     return done
+
+
+def _one(
+    output: Output,
+    layout: Layout,
+    name: str,
+    source: Pieces,
+    algorithm: str,
+    progress: Callable[[int], None] | None,
+) -> Written:
+    """One tensor: its bytes hashed, packed where the layout says so, and put into its runs."""
+    state = digest(algorithm)
+    packed = layout.packing.get(name) == "nibbles"
+    stored = digest(algorithm) if packed else state
+    checksums = [0] * len(layout.extents[name])
+    step = _checksum(layout.checksum)
+
+    def feed(run: int, piece: Array) -> None:
+        stored.update(piece)
+        if step is not None:
+            checksums[run] = step(piece, checksums[run])
+        if progress is not None:
+            progress(piece.size)
+
+    pieces = nibbles(_fed(source(), state)) if packed else source()
+    _place(output, layout.extents[name], pieces, feed)
+    return Written(f"{algorithm}:{state.hexdigest()}", f"{algorithm}:{stored.hexdigest()}", tuple(checksums))

@@ -13,10 +13,9 @@ import h5py
 import numpy as np
 import pytest
 
-from porting.checkpoint.keras import h5_file
-from porting.checkpoint.keras import h5_index
 from porting.checkpoint.dtypes import DTYPES
 from porting.checkpoint.keras import H5 as FORMAT
+from porting.checkpoint.keras import h5_file, h5_index
 from porting.checkpoint.registry import locate, read
 from porting.checkpoint.storage import Mapped
 from porting.checkpoint.write import write

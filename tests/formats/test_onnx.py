@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from porting.checkpoint.onnx import write as onnx_write
 from porting.checkpoint.dtypes import DTYPES, from_numpy
 from porting.checkpoint.onnx import FORMAT
+from porting.checkpoint.onnx import write as onnx_write
 from porting.checkpoint.onnx.storage import CHUNK
 from porting.checkpoint.onnx.tensor import TYPES
 from porting.checkpoint.registry import locate, read
@@ -119,7 +119,7 @@ def test_onnx_reads_what_we_write(tmp_path: Path, onnx, dtype: str, shape: tuple
 
 @pytest.mark.parametrize("raw", [True, False])
 @pytest.mark.parametrize("dtype", sorted(kind.name for kind in TYPES.values() if kind.kind != "string"))
-def test_we_read_what_onnx_makes(tmp_path: Path, onnx, dtype: str, raw: bool) -> None:  # noqa: FBT001
+def test_we_read_what_onnx_makes(tmp_path: Path, onnx, dtype: str, raw: bool) -> None:
     """Both ways of storing: raw_data, and the typed field of the dtype."""
     want = np.nan_to_num(random_bits(dtype, (3, 5), 4).astype(np.complex128).real, nan=1, posinf=2, neginf=-2)
     want = (np.clip(want, -1e4, 1e4) if DTYPES[dtype].kind in ("float", "complex") else want).astype(

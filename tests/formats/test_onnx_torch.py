@@ -152,7 +152,7 @@ def check_names(path: Path, want: Weights) -> None:
 
 
 @EXPORTERS
-def test_traps_come_back_by_name(torch, traps, ids, tmp_path: Path, dynamo: bool) -> None:  # noqa: FBT001
+def test_traps_come_back_by_name(torch, traps, ids, tmp_path: Path, dynamo: bool) -> None:
     path = export(torch, traps, ids, tmp_path / "m.onnx", dynamo=dynamo)
     check_names(path, weights(traps))
     renamed = read(path).metadata["renamed"]
@@ -162,14 +162,14 @@ def test_traps_come_back_by_name(torch, traps, ids, tmp_path: Path, dynamo: bool
 
 
 @EXPORTERS
-def test_bert_comes_back_by_name(torch, bert, tokens, tmp_path: Path, dynamo: bool) -> None:  # noqa: FBT001
+def test_bert_comes_back_by_name(torch, bert, tokens, tmp_path: Path, dynamo: bool) -> None:
     redraw(torch, bert, 2)
     path = export(torch, bert, tokens, tmp_path / "m.onnx", dynamo=dynamo)
     check_names(path, weights(bert))
 
 
 @EXPORTERS
-def test_new_weights_run_like_torch(torch, bert, tokens, tmp_path: Path, dynamo: bool) -> None:  # noqa: FBT001
+def test_new_weights_run_like_torch(torch, bert, tokens, tmp_path: Path, dynamo: bool) -> None:
     redraw(torch, bert, 3)
     graph = export(torch, bert, tokens, tmp_path / "graph.onnx", dynamo=dynamo)
     redraw(torch, bert, 4)
@@ -186,7 +186,7 @@ def test_new_weights_run_like_torch(torch, bert, tokens, tmp_path: Path, dynamo:
 
 
 @EXPORTERS
-def test_new_weights_into_the_traps(torch, traps, ids, tmp_path: Path, dynamo: bool) -> None:  # noqa: FBT001
+def test_new_weights_into_the_traps(torch, traps, ids, tmp_path: Path, dynamo: bool) -> None:
     graph = export(torch, traps, ids, tmp_path / "graph.onnx", dynamo=dynamo)
     before = weights(traps)
     redraw(torch, traps, 5)
@@ -200,7 +200,7 @@ def test_new_weights_into_the_traps(torch, traps, ids, tmp_path: Path, dynamo: b
 
 
 @EXPORTERS
-def test_a_graph_whose_equal_tensors_were_merged(torch, tmp_path: Path, dynamo: bool) -> None:  # noqa: FBT001
+def test_a_graph_whose_equal_tensors_were_merged(torch, tmp_path: Path, dynamo: bool) -> None:
     """A freshly initialised model has equal biases and norms; exporters merge them, trained weights part them."""
 
     class Fresh(torch.nn.Module):

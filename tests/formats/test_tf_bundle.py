@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from porting.checkpoint.dtypes import DTYPES
-from porting.checkpoint.tensorflow.leveldb import masked
 from porting.checkpoint.registry import read
 from porting.checkpoint.storage import Mapped
 from porting.checkpoint.tensorflow import BUNDLE as FORMAT
 from porting.checkpoint.tensorflow.bundle import verify
+from porting.checkpoint.tensorflow.leveldb import masked
 from porting.checkpoint.tensorflow.proto import NUMBERS, Entry, encode_entry
 from porting.checkpoint.wire import fixed32
 from porting.checkpoint.write import write

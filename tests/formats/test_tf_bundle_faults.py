@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from porting.checkpoint.tensorflow.leveldb_build import build
 from porting.checkpoint.registry import locate, read
 from porting.checkpoint.tensorflow import BUNDLE as FORMAT
 from porting.checkpoint.tensorflow.bundle import verify
+from porting.checkpoint.tensorflow.leveldb_build import build
 from porting.checkpoint.tensorflow.proto import Entry, encode_entry, encode_header
 from porting.checkpoint.tensorflow.slices import slice_key
 from porting.checkpoint.tensorflow.strings import encode_strings

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from porting.checkpoint.storage import MappedFile
 from porting.checkpoint.tensorflow.leveldb import MAGIC, Table, crc32c, masked, records
 from porting.checkpoint.tensorflow.leveldb_build import BLOCK_SIZE, build
-from porting.checkpoint.tensorflow.snappy import decompress
-from porting.checkpoint.storage import MappedFile
 from porting.checkpoint.tensorflow.slices import slice_key
+from porting.checkpoint.tensorflow.snappy import decompress
 from porting.checkpoint.wire import WireError, encode_varint
 from porting.errors import FormatError
 from porting.testing.formats import mutate

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pytest
 
-from porting.checkpoint.tensorflow.leveldb import Table
-from porting.checkpoint.tensorflow.leveldb_build import build
 from porting.checkpoint.registry import locate, read
 from porting.checkpoint.storage import MappedFile
+from porting.checkpoint.tensorflow import V1 as FORMAT
+from porting.checkpoint.tensorflow.leveldb import Table
+from porting.checkpoint.tensorflow.leveldb_build import build
 from porting.checkpoint.tensorflow.proto import encode_shape
 from porting.checkpoint.tensorflow.slices import slice_key
-from porting.checkpoint.tensorflow import V1 as FORMAT
 from porting.checkpoint.tensorflow.v1 import verify
 from porting.checkpoint.tensorflow.v1_record import Record
 from porting.checkpoint.wire import encode_varint, integer, message
@@ -107,7 +107,7 @@ def test_numbers_across_pieces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("sharded", [False, True])
-def test_savers_and_partitioned_variables(tf, tmp_path: Path, sharded: bool) -> None:  # noqa: FBT001 - pytest calls it
+def test_savers_and_partitioned_variables(tf, tmp_path: Path, sharded: bool) -> None:
     v1 = tf.compat.v1
     with tf.Graph().as_default(), v1.Session() as session:
         w = v1.get_variable("w", (7, 3), use_resource=False)

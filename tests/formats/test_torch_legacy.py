@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from porting.checkpoint.torch import FORMAT
 from porting.checkpoint.registry import read
+from porting.checkpoint.torch import FORMAT
 from porting.checkpoint.torch.tree import decode
 from porting.checkpoint.write import write
 from porting.errors import FormatError, UsageError

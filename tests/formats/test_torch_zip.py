@@ -13,8 +13,8 @@ import pytest
 from porting.checkpoint.dtypes import DTYPES
 from porting.checkpoint.format import TensorSpec, WriteOptions
 from porting.checkpoint.registry import locate, read
-from porting.checkpoint.torch.tree import TensorRef, decode, encode
 from porting.checkpoint.torch import FORMAT
+from porting.checkpoint.torch.tree import TensorRef, decode, encode
 from porting.checkpoint.write import write
 from porting.errors import FormatError, UsageError
 from porting.testing.formats import FormatConformance, random_bits, same_bits
@@ -212,7 +212,7 @@ def test_shards_with_their_index(torch, tmp_path):
     assert set(torch.load(tmp_path / names[0], weights_only=True)) == {"w0", "w1"}
 
 
-def test_transformers_reads_a_folder_written_in_shards(torch, tmp_path):  # noqa: ARG001 - skips without it
+def test_transformers_reads_a_folder_written_in_shards(torch, tmp_path):
     transformers = pytest.importorskip("transformers")
     config = transformers.BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
     model = transformers.BertModel(config)
@@ -283,7 +283,7 @@ def test_zip64_lies_where_torch_puts_it(torch, tmp_path):
         [TensorSpec(name, shape, DTYPES["float32"]) for name, shape in specs.items()], WriteOptions(tmp_path / "o.pt")
     )
     with (tmp_path / "o.pt").open("wb") as file:
-        for patch in layout.finish(dict.fromkeys(specs, 0)):
+        for patch in layout.finish(dict.fromkeys(specs, (0,))):
             file.seek(patch.offset)
             file.write(patch.data)
     ours, theirs = read(tmp_path / "o.pt"), read(tmp_path / "archive.pt")

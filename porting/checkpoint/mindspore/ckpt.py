@@ -16,7 +16,7 @@ import numpy as np
 from porting.checkpoint.crc import combine_crc32
 from porting.checkpoint.dtypes import DTYPES
 from porting.checkpoint.entry import Checkpoint, TensorEntry
-from porting.checkpoint.format import Extent, Layout, Patch, TensorSpec, WriteOptions
+from porting.checkpoint.format import Checksums, Extent, Layout, Patch, TensorSpec, WriteOptions
 from porting.checkpoint.mindspore.records import (
     CRC_MARK,
     TYPE_OF,
@@ -185,11 +185,11 @@ def layout(specs: Sequence[TensorSpec], options: WriteOptions, limit: int) -> La
     names = (options.target.name,)
     if not options.extra.get("crc"):
         return Layout(names, extents, tuple(fixed))
-    return Layout(names, extents, tuple(fixed), "crc32", finish_runs=partial(_trailer, tuple(order), at))
+    return Layout(names, extents, tuple(fixed), "crc32", partial(_trailer, tuple(order), at))
 
 
 def _trailer(
-    order: Sequence[bytes | tuple[str, int, int]], end: int, checksums: Mapping[str, tuple[int, ...]]
+    order: Sequence[bytes | tuple[str, int, int]], end: int, checksums: Checksums
 ) -> tuple[Patch, ...]:
     """The checksum of the whole file, from those of its parts. order: own bytes, or (tensor, run, length)."""
     crc = 0

@@ -11,7 +11,7 @@ both, and reading back knows what it was. Such an array without the note is refu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
 from math import prod
@@ -21,7 +21,7 @@ import numpy as np
 
 from porting.checkpoint.byteorder import Swapped
 from porting.checkpoint.entry import Checkpoint, TensorEntry
-from porting.checkpoint.format import Layout, Patch, TensorSpec, WriteOptions
+from porting.checkpoint.format import Checksums, Finish, Layout, Patch, TensorSpec, WriteOptions
 from porting.checkpoint.npz import header as npy_header
 from porting.checkpoint.npz.header import Header
 from porting.checkpoint.storage import InMemory, Storage
@@ -130,10 +130,10 @@ def _record(spec: TensorSpec) -> Record:
     return Record(spec.name + _SUFFIX, head, spec.name, spec.nbytes, note)
 
 
-def _finisher(placed: Sequence[Placed]) -> Callable[[Mapping[str, int]], Sequence[Patch]]:
+def _finisher(placed: Sequence[Placed]) -> Finish:
     """The headers and the directory, once the arrays' checksums are known."""
 
-    def finish(checksums: Mapping[str, int]) -> list[Patch]:
+    def finish(checksums: Checksums) -> list[Patch]:
         crcs = {item.record.name: zip_layout.checksum(item.record, checksums) for item in placed}
         return [*zip_layout.local(placed, 0, "plain", crcs), zip_layout.directory(placed, 0, "plain", crcs)]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from porting.checkpoint.format import Extent, Layout, Patch, TensorSpec, WriteOptions
+from porting.checkpoint.format import Checksums, Extent, Layout, Patch, TensorSpec, WriteOptions
 from porting.checkpoint.tensorflow.leveldb import masked
 from porting.checkpoint.tensorflow.leveldb_build import build
 from porting.checkpoint.tensorflow.locate import data_path, index_path
@@ -42,10 +42,10 @@ def plan(specs: Sequence[TensorSpec], options: WriteOptions) -> Layout:
     return Layout(files, extents, tuple(fixed), "crc32c", partial(_index, entries, shards))
 
 
-def _index(entries: Mapping[str, Entry], shards: int, checksums: Mapping[str, int]) -> list[Patch]:
+def _index(entries: Mapping[str, Entry], shards: int, checksums: Checksums) -> list[Patch]:
     """The index, once every tensor's crc32c is known; it is the file after the data files."""
     records = {
-        name.encode(): encode_entry(replace(entry, crc=masked(checksums[name])) if name in checksums else entry)
+        name.encode(): encode_entry(replace(entry, crc=masked(checksums[name][0])) if name in checksums else entry)
         for name, entry in entries.items()
     }
     return [Patch(shards, 0, build([(b"", encode_header(shards)), *sorted(records.items())]))]

@@ -11,10 +11,10 @@ equal tensors make equal files.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from porting.checkpoint.format import Extent, Layout, Patch, TensorSpec, WriteOptions
+from porting.checkpoint.format import Checksums, Extent, Finish, Layout, Patch, TensorSpec, WriteOptions
 from porting.checkpoint.shard_index import distribute, index_bytes, index_name, shard_names
 from porting.checkpoint.torch.pickler import Pickler
 from porting.checkpoint.torch.tree import TensorRef, decode
@@ -115,10 +115,10 @@ def _references(value: Any) -> dict[str, None]:
     return found
 
 
-def _finisher(files: Sequence[Sequence[Placed]]) -> Callable[[Mapping[str, int]], Sequence[Patch]]:
+def _finisher(files: Sequence[Sequence[Placed]]) -> Finish:
     """What is written when the tensors' checksums are known."""
 
-    def finish(checksums: Mapping[str, int]) -> list[Patch]:
+    def finish(checksums: Checksums) -> list[Patch]:
         patches: list[Patch] = []
         for number, placed in enumerate(files):
             records = [item.record for item in placed]

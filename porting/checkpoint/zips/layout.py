@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from porting.checkpoint.crc import combine_crc32
-from porting.checkpoint.format import Extent, Patch
+from porting.checkpoint.format import Checksums, Extent, Patch
 
 ALIGNMENT = 64
 
@@ -89,11 +89,11 @@ def extents(placed: Sequence[Placed], file: int) -> dict[str, tuple[Extent, ...]
     }
 
 
-def checksum(record: Record, tensors: Mapping[str, int]) -> int:
-    """CRC-32 of a record, given that of its tensor."""
+def checksum(record: Record, tensors: Checksums) -> int:
+    """CRC-32 of a record, given those of the tensors."""
     if record.tensor is None:
         return zlib.crc32(record.head)
-    return combine_crc32(zlib.crc32(record.head), tensors[record.tensor], record.nbytes)
+    return combine_crc32(zlib.crc32(record.head), tensors[record.tensor][0], record.nbytes)
 
 
 def local(placed: Sequence[Placed], file: int, style: Style, crcs: Mapping[str, int]) -> list[Patch]:
