@@ -31,12 +31,18 @@ MASKED = 1e-3  # float32 has steps of 1e-3 near -10000
 LOSSES = {"attention_loss": "att_loss", "representation_loss": "rep_loss", "loss": "total_loss"}
 LAYERS = {"student": 2, "teacher": 4}
 
-MODES = [
-    pytest.param(framework, mode, marks=[pytest.mark.slow] if (framework, mode) == ("pytorch", "graph") else [])
-    for framework in FRAMEWORKS
-    for mode in ("eager", "graph")
-]
-everywhere = pytest.mark.parametrize(("framework", "mode"), MODES)
+
+def runs(*, slow):
+    """Every framework in both modes; those that compile or step slowly are of the slow tier."""
+    both = [(framework, mode) for framework in FRAMEWORKS for mode in ("eager", "graph")]
+    return [pytest.param(*run, marks=[pytest.mark.slow] if run in slow else []) for run in both]
+
+
+# torch.compile takes minutes; MindSpore compiles for half a minute, and in PyNative its update is a thousand operators.
+COMPILED = ("pytorch", "graph")
+everywhere = pytest.mark.parametrize(("framework", "mode"), runs(slow=[COMPILED]))
+in_training = pytest.mark.parametrize(("framework", "mode"), runs(slow=[COMPILED, ("mindspore", "eager")]))
+lightly = pytest.mark.parametrize(("framework", "mode"), runs(slow=[COMPILED, ("mindspore", "graph")]))
 phases = pytest.mark.parametrize("phase", TASKS)
 
 
@@ -105,7 +111,7 @@ def test_losses_and_gradients(framework, mode, phase, reached):
     reached("gradients", relative(grads, expected), GRADIENT)
 
 
-@everywhere
+@lightly
 def test_temperature_divides_both_logits_and_nothing_else(framework, mode, reached):
     net = Net(framework, config(temperature=2.0), build("task_distill_2", mode)).load(initial("td2"))
     loss = net.session.forward(features("task_distill_2", golden("inputs")))["loss"]
@@ -127,7 +133,7 @@ def test_the_student_alone(framework, mode, task, output, original, reached):
     reached(output, np.abs(found.reshape(wanted.shape) - wanted).max(), FORWARD)
 
 
-@everywhere
+@in_training
 @phases
 def test_training_with_mindspores_optimizer(framework, mode, phase, reached):
     recipe = tinybert_mindspore(1e-3, steps=12, warmup=2)
@@ -159,7 +165,7 @@ def original(kind):
     return {n.removeprefix(kind): t for n, t in golden("original_pytorch").items() if n.startswith(kind)}
 
 
-@everywhere
+@lightly
 @phases
 def test_huaweis_losses_and_gradients(framework, mode, phase, reached):
     net = Net(framework, original_config(), build(TASKS[phase], mode)).load(initial(phase))
@@ -179,7 +185,7 @@ def test_huaweis_losses_and_gradients(framework, mode, phase, reached):
         reached("gradients", relative(grads, expected), GRADIENT)
 
 
-@everywhere
+@lightly
 def test_huaweis_states_and_fits(framework, mode, reached):
     net = Net(framework, original_config(), build("general_distill", mode)).load(initial("gd"))
     teacher = ["teacher.encoder.input", *(f"teacher.layer.{i}.output" for i in range(4))]
@@ -191,7 +197,7 @@ def test_huaweis_states_and_fits(framework, mode, reached):
     reached("fits", np.abs(np.stack([found[n] for n in fits]) - wanted["student/fit_dense_outputs"]).max(), FORWARD)
 
 
-@everywhere
+@in_training
 @phases
 def test_training_with_bert_adam(framework, mode, phase, reached):
     recipe = tinybert_bert_adam(1e-3, 10, warmup=0.2, constant=phase == "td1")

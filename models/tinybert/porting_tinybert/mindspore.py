@@ -14,7 +14,7 @@ from porting.errors import UsageError
 from porting_bert.mindspore_heads import Values, chosen, token_loss
 from porting_bert.mindspore_layers import DTYPES, Cell, Dense, Tensor
 from porting_tinybert.layout import Layout, layout, sites
-from porting_tinybert.mindspore_part import PartCell, unused
+from porting_tinybert.mindspore_part import PartCell, log_softmax, unused
 from porting_tinybert.spec import SPEC
 
 if TYPE_CHECKING:
@@ -168,5 +168,5 @@ def mean_square(mine: Tensor, theirs: Tensor) -> Tensor:
 
 def soft_cross_entropy(mine: Tensor, theirs: Tensor, temperature: float) -> Tensor:
     """Of logits (*, label) with the teacher's probabilities: the mean over classes too, and no temperature squared."""
-    target = ops.softmax(theirs / temperature, -1)
-    return (-target * ops.log_softmax(mine / temperature, -1)).mean()
+    target = ops.exp(log_softmax(theirs / temperature))
+    return (-target * log_softmax(mine / temperature)).mean()
