@@ -81,7 +81,7 @@ def tensorflow(arrays: dict[str, np.ndarray[Any, Any]]) -> tuple[Step, Step]:
                 value = loss()
             return value, tape.gradient(value, weights)
 
-        return lambda: run()[0].numpy()
+        return lambda: float(run()[0])
 
     mine = step(lambda: ours(tensors)["loss"], ours.trainable_variables)
     return mine, step(lambda: judge(tensors["label_ids"], theirs(text)), theirs.trainable_variables)
@@ -121,7 +121,7 @@ def mindspore(arrays: dict[str, np.ndarray[Any, Any]]) -> tuple[Step, Step]:
     def step(model: Any, loss: Callable[..., Any]) -> Step:
         model.set_train()
         run = ms.jit(ms.value_and_grad(loss, None, ms.ParameterTuple(model.trainable_params())))
-        return lambda: run(*call)[0].asnumpy()
+        return lambda: float(run(*call)[0])
 
     def own(*features: Any) -> Any:
         return ours(*features)[place]
