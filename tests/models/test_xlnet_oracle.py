@@ -43,7 +43,7 @@ NEAR = 2e-5  # of the greatest value; two honest implementations differ by less 
 def cases(draw):
     """A task, a config in transformers' words, the sizes of a batch, and which optional features it has."""
     task = draw(st.sampled_from(sorted(CLASSES)))
-    heads, width = draw(st.integers(1, 4)), draw(st.integers(1, 5)) * 2
+    heads, width = draw(st.integers(1, 4)), draw(st.integers(2, 6)) * 2  # LayerNorm leaves only signs of two
     uni = draw(st.booleans())
     config = {
         "vocab_size": draw(st.integers(8, 40)),
@@ -145,7 +145,7 @@ def spans(config, found):
     }
 
 
-def agree(framework, case, folder):
+def agree(framework, case, folder, *, strict=False):
     task, values, sizes, dropped = case
     model = theirs(task, values)
     batch = random_batch(configure(model.config.to_dict()), task, **sizes)
@@ -156,6 +156,8 @@ def agree(framework, case, folder):
     wanted = {name: value.numpy() for name, value in answers(task, model, batch).items()}
     found = ours(framework, task, model, folder).forward(batch)
     for name, value in wanted.items():
+        if name.endswith("index") and not strict:
+            continue  # of two that are equal but for rounding either may be first
         scale = max(1.0, float(np.abs(value).max()))
         assert farthest(found[name], value) <= NEAR * scale, (name, case)
 
@@ -183,6 +185,13 @@ def test_transformers_agrees(framework, case, tmp_path):
 @given(case=cases())
 def test_transformers_agrees_often(framework, case, tmp_path):
     agree(framework, case, tmp_path)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_beams_are_the_same_places(framework, tmp_path):
+    values = {"vocab_size": 30, "d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 20, "start_n_top": 4, "end_n_top": 3}
+    case = "question_answering", values, {"batch": 3, "seq": 9}, set()
+    agree(framework, case, tmp_path, strict=True)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
