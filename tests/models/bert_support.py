@@ -1,4 +1,4 @@
-"""What the tests of the BERT and RoBERTa ports share: the frameworks, golden data, and weights carried between dialects."""
+"""What the tests of the BERT and RoBERTa ports share: sessions, golden data, weights carried between dialects."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def loaded(framework, spec, config, build, weights, tmp_path, recipe=None):
 def carried(tensors, spec, framework, tmp_path, wanted=None, source=None):
     """Tensors by name under another dialect's names, through the conversion engine; only those wanted."""
     dialect = source or _dialect(tensors, spec)
-    target = framework if framework not in spec.dialects else spec.dialects[framework]
+    target = spec.dialects.get(framework, framework)
     if dialect == target:
         found = tensors
     else:

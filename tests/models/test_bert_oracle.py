@@ -82,7 +82,7 @@ def cases(draw):
         model_type=kind,
     )
     masks = draw(st.sampled_from(["none", "right", "holes", "one row hidden", "all"]))
-    labels = 1 if task == "regression" else draw(st.integers(2, 5))
+    labels = {"regression": 1, "question_answering": 2}.get(task) or draw(st.integers(2, 5))
     return Case(config, task, labels, draw(st.integers(1, 3)), seq, masks, draw(st.integers(0, 2**31)))
 
 

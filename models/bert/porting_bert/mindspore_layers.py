@@ -80,7 +80,7 @@ class Softmax(Cell):
         return ops.softmax(x, -1)
 
     def bprop(self, _x: Tensor, probs: Tensor, slope: Tensor) -> tuple[Tensor]:
-        """probs (slope - sum(slope probs)), as MindSpore wants it: input, output, gradient of the output."""
+        """The product probs (slope - sum(slope probs)). MindSpore gives input, output, gradient of the output."""
         return ((slope - (slope * probs).sum(-1, keepdims=True)) * probs,)
 
 
