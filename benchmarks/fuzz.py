@@ -23,10 +23,10 @@ from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 import numpy as np
-
 from fuzzing.attacks import Mutant, mutate
 from fuzzing.judge import GOOD, Outcome, Room, judge, limit
 from fuzzing.seeds import Seed, seeds
+
 from porting.checkpoint.registry import formats
 
 SLOW = frozenset({"keras-h5", "keras-zip"})
@@ -152,7 +152,7 @@ def main() -> int:
     parser.add_argument("--format", choices=list(formats()))
     parser.add_argument("--only", type=int, help="one mutant, by its number")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--limit", type=float, default=10.0, help="seconds per mutant")
+    parser.add_argument("--limit", type=float, default=20.0, help="seconds per mutant")
     wish = parser.parse_args()
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as held:

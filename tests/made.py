@@ -122,9 +122,9 @@ def as_modelzoo(google: Mapping[str, Any]) -> Arrays:
     return _moved(google, _MODELZOO)
 
 
-def save(path: Path, arrays: Mapping[str, Any], kind: str = "safetensors") -> Path:
+def save(path: Path, arrays: Mapping[str, Any], kind: str = "safetensors", **options: Any) -> Path:
     """Write, over what is there, and return the path."""
-    write(path, arrays, format=kind, overwrite=True)
+    write(path, arrays, format=kind, overwrite=True, **options)
     return path
 
 

@@ -17,7 +17,19 @@ from fuzzing import containers
 Random = np.random.Generator
 Members = list[tuple[str, bytes]]
 
-NAMES = ("../evil", "/tmp/evil", "a/../../evil", "a\\..\\evil", "C:/evil", "evil\0.npy", "", ".", "a" * 60_000, "a\nb", "\x1b[2J")
+NAMES = (
+    "../evil",
+    "/tmp/evil",
+    "a/../../evil",
+    "a\\..\\evil",
+    "C:/evil",
+    "evil\0.npy",
+    "",
+    ".",
+    "a" * 60_000,
+    "a\nb",
+    "\x1b[2J",
+)
 NUMBERS = (0, 1, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
 
 

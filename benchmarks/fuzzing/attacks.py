@@ -16,7 +16,20 @@ from fuzzing.seeds import Seed
 Random = np.random.Generator
 Attack = Callable[[bytes, Random], bytes]
 
-NUMBERS = (0, 1, 127, 255, 1 << 15, (1 << 16) - 1, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 62, (1 << 63) - 1, (1 << 64) - 1)
+NUMBERS = (
+    0,
+    1,
+    127,
+    255,
+    1 << 15,
+    (1 << 16) - 1,
+    (1 << 31) - 1,
+    1 << 31,
+    (1 << 32) - 1,
+    1 << 62,
+    (1 << 63) - 1,
+    (1 << 64) - 1,
+)
 
 
 @dataclass(frozen=True)
@@ -131,8 +144,8 @@ def safetensors_header(data: bytes, random: Random) -> bytes:
 
 
 PATHS = (
-    "../canary", "../canary.safetensors", "../canary.bin", "/etc/passwd", "/dev/zero", "..", ".", "", "sub/../../canary", "a\0b",
-    "..\\canary", "C:canary", "/proc/self/mem", "x" * 300, "../../../../../../etc/passwd", "m", "file:///etc/passwd",
+    "../canary", "../canary.safetensors", "../canary.bin", "/etc/passwd", "/dev/zero", "..", ".", "", "a\0b",
+    "sub/../../canary", "..\\canary", "C:canary", "/proc/self/mem", "x" * 300, "../../../../../../etc/passwd", "m", "file:///etc/passwd",
 )  # fmt: skip
 
 

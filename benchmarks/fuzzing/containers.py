@@ -62,7 +62,11 @@ def evil_pickles() -> tuple[bytes, ...]:
             (b"collections\nOrderedDict.__init__.__globals__", b"."),
         )
     ]
-    laughs = b"\x80\x02]q\0" + b"".join(b"](" + b"h" + bytes([i]) + b"h" + bytes([i]) + b"eq" + bytes([i + 1]) for i in range(60)) + b"."
+    laughs = (
+        b"\x80\x02]q\0"
+        + b"".join(b"](" + b"h" + bytes([i]) + b"h" + bytes([i]) + b"eq" + bytes([i + 1]) for i in range(60))
+        + b"."
+    )
     nested = b"\x80\x02" + b"(" * 200_000 + b"t" * 200_000 + b"."
     deep = b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b"."
     memo = b"\x80\x02Nr" + struct.pack("<I", 0xFFFFFFF0) + b"."
@@ -158,7 +162,9 @@ def _empty(file: h5py.File) -> None:
 
 
 def _bomb(file: h5py.File) -> None:
-    file.create_dataset("w", data=np.zeros(60_000_000, "f4"), chunks=(60_000_000,), compression="gzip", compression_opts=1)
+    file.create_dataset(
+        "w", data=np.zeros(60_000_000, "f4"), chunks=(60_000_000,), compression="gzip", compression_opts=1
+    )
 
 
 def _kinds(file: h5py.File) -> None:
@@ -176,7 +182,7 @@ def _null(file: h5py.File) -> None:
 
 
 def _many(file: h5py.File) -> None:
-    for i in range(3000):
+    for i in range(500):
         file[f"w{i}"] = np.float32(i)
 
 

@@ -34,6 +34,12 @@ CANARY = b"canary: never read, outside the checkpoint's folder. "
 GOOD = ("refused", "refused by convert", "equal", "difference found")
 """Outcomes that are right. `refused by convert`: its tensors read, and the conversion says what is wrong."""
 
+FORBIDDEN = frozenset({"os.system", "os.exec", "pickle.find_class", "socket.connect"})
+"""Events of Python's audit hooks that no checkpoint may cause."""
+
+LISTING = "porting.checkpoint.keras.h5_index"
+"""The one program that reading may run."""
+
 Facts = dict[str, tuple[tuple[int, ...], str, str]]
 
 
@@ -51,7 +57,7 @@ class Outcome:
 
 
 class Room:
-    """A worker's folder: `in` for the mutant, `out` for conversions, `base` for what is held against it, and canaries."""
+    """A worker's folder: `in` for the mutant, `out` for conversions, `base` for the good ones, and canaries."""
 
     def __init__(self, folder: Path, seeds: list[Seed]) -> None:
         self.folder = folder
@@ -77,18 +83,16 @@ class Room:
         os.chdir(self.out)
 
     def watch(self) -> None:
-        """Note from now on every file that Python opens in this folder beside `in` and `out`, and every program it runs."""
+        """Note from now on every file that Python opens in this folder beside its parts, and every program it runs."""
         sys.addaudithook(self._heard)
 
     def _heard(self, event: str, args: tuple[object, ...]) -> None:
         if event == "open" and isinstance(args[0], (str, bytes, os.PathLike)):
-            path = os.path.abspath(os.fsdecode(args[0]))
+            path = os.path.abspath(os.fsdecode(args[0]))  # noqa: PTH100 - links are not followed here
             allowed = (str(self.mutant), str(self.out), str(self.base))
             if path.startswith((str(self.folder), "/etc/")) and not path.startswith(allowed):
                 self.opened.append(path)
-        elif event in {"os.system", "os.exec", "pickle.find_class", "socket.connect"}:
-            self.opened.append(f"{event} {args}")
-        elif event == "subprocess.Popen" and "porting.checkpoint.keras.h5_index" not in list(args[1]):  # type: ignore[call-overload]
+        elif event in FORBIDDEN or (event == "subprocess.Popen" and LISTING not in str(args[1])):
             self.opened.append(f"{event} {args}")
 
 
@@ -124,9 +128,8 @@ def memory() -> Iterator[list[int]]:
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     peak: list[int] = []
     yield peak
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmHWM"):
-            peak.append(int(line.split()[1]) << 10)
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    peak += [int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM")]
 
 
 def judge(room: Room, mutant: Mutant) -> Outcome:
@@ -163,7 +166,9 @@ def _tried(room: Room, mutant: Mutant) -> Outcome:
         convert(path, room.out / "result", to=seed.to)
     except PortError as error:
         left = [file.name for file in room.out.iterdir()]
-        return Outcome("something left behind", f"{left} after {error}") if left else _refusal("refused by convert", error)
+        return (
+            Outcome("something left behind", f"{left} after {error}") if left else _refusal("refused by convert", error)
+        )
     if format_named(seed.format).verify and mutant.blind and seed.checked and not same:
         return Outcome("a wrong checksum is not said", ", ".join(_changes(found, room.facts[seed.name])))
     if not (room.out / "result.port.json").exists() or any(file.name.endswith(".part") for file in room.out.iterdir()):
@@ -191,7 +196,11 @@ def _changes(found: Facts, good: Facts) -> list[str]:
 def _refusal(kind: str, error: PortError) -> Outcome:
     """An error, if its text is one a person can read: a line, or a title with a line per mismatch."""
     title, *rest = str(error).split("\n")
-    clear = title.strip() and all(line.startswith("  ") for line in rest) and all(line.isprintable() for line in (title, *rest))
+    clear = (
+        title.strip()
+        and all(line.startswith("  ") for line in rest)
+        and all(line.isprintable() for line in (title, *rest))
+    )
     if not clear or max(map(len, (title, *rest))) > LINE + 100:
         return Outcome("an error that is not clear", ascii(str(error)[:300]))
     return Outcome(kind, str(error))

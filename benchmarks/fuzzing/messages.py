@@ -16,7 +16,23 @@ from porting.checkpoint.wire import BYTES, FIXED32, VARINT, WireError, encode_va
 Random = np.random.Generator
 Fields = list[tuple[int, int, int | bytes]]
 
-NUMBERS = (0, 1, 2, 5, 19, 127, 1 << 20, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 40, 1 << 62, (1 << 63) - 1, -1, -(1 << 63))
+NUMBERS = (
+    0,
+    1,
+    2,
+    5,
+    19,
+    127,
+    1 << 20,
+    (1 << 31) - 1,
+    1 << 31,
+    (1 << 32) - 1,
+    1 << 40,
+    1 << 62,
+    (1 << 63) - 1,
+    -1,
+    -(1 << 63),
+)
 LARGE = 4096
 """Bytes of a field beyond which it is taken for data, not for a message."""
 
@@ -99,7 +115,11 @@ def external_paths(data: bytes, random: Random) -> bytes:
         pairs = {"location": PATHS[int(random.integers(len(PATHS)))]}
         if random.random() < 0.5:
             odd = ("-1", "18446744073709551615", "0x10", "1e3", "", "9" * 5000, " 4", "٣", "1")
-            pairs = {"location": "m.data", "offset": odd[int(random.integers(9))], "length": odd[int(random.integers(9))]}
+            pairs = {
+                "location": "m.data",
+                "offset": odd[int(random.integers(9))],
+                "length": odd[int(random.integers(9))],
+            }
         inner = [field for field in fields(bytes(graph[i][2])) if field[0] not in {9, 13, 14}]  # type: ignore[arg-type]
         extra = b"".join(message(13, message(1, k) + message(2, v)) for k, v in pairs.items()) + integer(14, 1)
         graph[i] = (5, BYTES, encode(inner) + extra)

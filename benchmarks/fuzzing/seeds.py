@@ -14,8 +14,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from porting.checkpoint.format import TensorSpec
 from porting.checkpoint.dtypes import DTYPES
+from porting.checkpoint.format import TensorSpec
 from porting.checkpoint.tensorflow.leveldb_build import build
 from porting.checkpoint.tensorflow.proto import encode_shape
 from porting.checkpoint.tensorflow.slices import slice_key
@@ -58,7 +58,9 @@ def onnx_model(tensors: Arrays, data: str = "") -> bytes:
         fields = b"".join(integer(1, size) for size in array.shape) + integer(2, 1) + message(8, name)
         if data:
             pairs = {"location": data, "offset": at, "length": array.nbytes}
-            fields += b"".join(message(13, message(1, k) + message(2, str(v))) for k, v in pairs.items()) + integer(14, 1)
+            fields += b"".join(message(13, message(1, k) + message(2, str(v))) for k, v in pairs.items()) + integer(
+                14, 1
+            )
             at += array.nbytes
         else:
             fields += message(9, array.tobytes())
@@ -131,20 +133,22 @@ def seeds(folder: Path) -> list[Seed]:
     deflated = {"chunks": True, "compression": "gzip", "shuffle": True}
     plain, packed = h5_file(google), h5_file({n: a for n, a in google.items() if a.ndim}, **deflated)
     outside = {"m.onnx": onnx_model(hf, "m.data"), "m.data": b"".join(array.tobytes() for array in hf.values())}
+    bundle, ckpt, sharded = "tf-bundle", "mindspore-ckpt", {"shard_size": 3000}
+    stored, squeezed = (keras_archive(plain, method) for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
     return [
-        Seed("bundle", "tf-bundle", "m.ckpt", own("m.ckpt", "tf-bundle", google), "modelzoo", checked=True),
-        Seed("bundle, sharded", "tf-bundle", "m.ckpt", own("m.ckpt", "tf-bundle", google, shard_size=3000), "hf", checked=True),
+        Seed("bundle", bundle, "m.ckpt", own("m.ckpt", bundle, google), "modelzoo", checked=True),
+        Seed("bundle, sharded", bundle, "m.ckpt", own("m.ckpt", bundle, google, **sharded), "hf", checked=True),
         Seed("v1", "tf-v1", "m.ckpt", single("m.ckpt", v1_table(google)), "modelzoo", checked=True),
-        Seed("ckpt", "mindspore-ckpt", "m.ckpt", own("m.ckpt", "mindspore-ckpt", modelzoo), "hf"),
-        Seed("ckpt, crc", "mindspore-ckpt", "m.ckpt", own("m.ckpt", "mindspore-ckpt", modelzoo, extra={"crc": True}), "google"),
-        Seed("mindspore safetensors", "mindspore-safetensors", "m", own("m", "mindspore-safetensors", modelzoo), "google"),
+        Seed("ckpt", ckpt, "m.ckpt", own("m.ckpt", ckpt, modelzoo), "hf"),
+        Seed("ckpt, crc", ckpt, "m.ckpt", own("m.ckpt", ckpt, modelzoo, extra={"crc": True}), "google"),
+        Seed("ms safetensors", "mindspore-safetensors", "m", own("m", "mindspore-safetensors", modelzoo), "google"),
         Seed("safetensors", "safetensors", "m.safetensors", own("m.safetensors", "safetensors", hf), "google"),
         Seed(
             "safetensors, sharded", "safetensors", "m.safetensors.index.json",
-            own("m.safetensors", "safetensors", hf, shard_size=3000), "modelzoo",
+            own("m.safetensors", "safetensors", hf, **sharded), "modelzoo",
         ),
         Seed("torch", "torch", "m.bin", own("m.bin", "torch", hf), "google", checked=True),
-        Seed("torch, sharded", "torch", "m.bin.index.json", own("m.bin", "torch", hf, shard_size=3000), "modelzoo"),
+        Seed("torch, sharded", "torch", "m.bin.index.json", own("m.bin", "torch", hf, **sharded), "modelzoo"),
         Seed("torch, legacy", "torch-legacy", "m.bin", single("m.bin", legacy_torch(hf)), "modelzoo"),
         Seed("onnx", "onnx", "m.onnx", single("m.onnx", onnx_model(hf)), "modelzoo"),
         Seed("onnx, external", "onnx", "m.onnx", outside, "google"),
@@ -152,6 +156,6 @@ def seeds(folder: Path) -> list[Seed]:
         Seed("npz, compressed", "npz", "m.npz", single("m.npz", compressed_npz(hf)), "google", checked=True),
         Seed("h5", "keras-h5", "m.h5", single("m.h5", plain), "modelzoo"),
         Seed("h5, compressed", "keras-h5", "m.h5", single("m.h5", packed), "hf"),
-        Seed("keras", "keras-zip", "m.keras", single("m.keras", keras_archive(plain, zipfile.ZIP_STORED)), "modelzoo", checked=True),
-        Seed("keras, deflated", "keras-zip", "m.keras", single("m.keras", keras_archive(plain, zipfile.ZIP_DEFLATED)), "hf", checked=True),
+        Seed("keras", "keras-zip", "m.keras", single("m.keras", stored), "modelzoo", checked=True),
+        Seed("keras, deflated", "keras-zip", "m.keras", single("m.keras", squeezed), "hf", checked=True),
     ]  # fmt: skip
