@@ -38,7 +38,7 @@ SIX = {"layer": 30, "hidden": 2048, "inner": 8192, "vocab": 30522, "positions": 
 
 @dataclass(frozen=True)
 class Line:
-    """One measured command. ratio: of its wall time to cp's in the same round; seconds and MiB are medians and peaks."""
+    """One measured command: its wall time over cp's in the same round; seconds are medians, MiB are peaks."""
 
     name: str
     limit: float | None
@@ -168,7 +168,18 @@ def pairs(folder: Path, rounds: int) -> Iterator[Line]:
             transposes = (source_dialect == "google") != (dialect == "google")
             limit = (2.0 if transposes else 1.6) + (0.5 if b in ("torch", "npz") else 0.0)
             if a != b:
-                to = ["any", str(sources[a]), "--to", dialect, "--format", b, "-o", str(out / file), "-q", "--no-verify"]
+                to = [
+                    "any",
+                    str(sources[a]),
+                    "--to",
+                    dialect,
+                    "--format",
+                    b,
+                    "-o",
+                    str(out / file),
+                    "-q",
+                    "--no-verify",
+                ]
                 yield paired(f"{a} -> {b}", files_of(sources[a]), out, [*PORT, "convert", *to], rounds, limit)
 
 
@@ -208,7 +219,10 @@ def peers(folder: Path, rounds: int) -> Iterator[Line]:
         to = ["tf2pt", str(start), "--format", "torch", "-o", str(torch_file), "-q"]
         subprocess.run([*PORT, "convert", *to], check=True)
     ours = {
-        "tf.train.load_checkpoint + mindspore.save_checkpoint": (start, ["tf2ms", str(start), "-o", str(out / "o.ckpt")]),
+        "tf.train.load_checkpoint + mindspore.save_checkpoint": (
+            start,
+            ["tf2ms", str(start), "-o", str(out / "o.ckpt")],
+        ),
         "torch.load(mmap) + safetensors save_file": (
             torch_file,
             ["any", str(torch_file), "--to", "hf", "--format", "safetensors", "-o", str(out / "o.safetensors")],
@@ -235,8 +249,9 @@ def start(folder: Path, rounds: int) -> Iterator[Line]:
     del folder
     runs = [timed([*PORT, "--help"]) for _ in range(2 * rounds + 1)][1:]
     took = [run[0] for run in runs]
-    yield Line("port --help (seconds)", 0.25, statistics.median(took), min(took), max(took), statistics.median(took), 0.0,
-               max(run[1] for run in runs), max(run[2] for run in runs))  # fmt: skip
+    middle = statistics.median(took)
+    memory = max(run[1] for run in runs), max(run[2] for run in runs)
+    yield Line("port --help (seconds)", 0.25, middle, min(took), max(took), middle, 0.0, *memory)
 
 
 PARTS: dict[str, Callable[[Path, int], Iterator[Line]]] = {

@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from porting.errors import FormatError, MismatchError, PortError, TableError, UsageError
-from porting.version import VERSION as __version__  # noqa: N812 - the name that packages give it
+from porting.version import VERSION as __version__  # noqa: N811 - the name that packages give it
 
 if TYPE_CHECKING:
     from porting.checkpoint.registry import read

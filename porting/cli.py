@@ -41,7 +41,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but er
 
 
 @app.command()
-def convert(  # noqa: PLR0913 - one parameter per option
+def convert(
     direction: Annotated[str, typer.Argument(help="tf2ms, ms2tf, tf2pt, pt2tf, pt2ms, ms2pt, or any with --to.")],
     source: Source,
     output: Annotated[

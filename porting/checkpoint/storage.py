@@ -33,6 +33,19 @@ class Storage(Protocol):
         ...
 
 
+def _opened(path: Path) -> tuple[int, int]:
+    """Descriptor and size of a regular file that is not empty. A pipe does not make it wait."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise FormatError(path, "", f"cannot be read: {error.strerror}") from None
+    status = os.fstat(fd)
+    if stat.S_ISREG(status.st_mode) and status.st_size:
+        return fd, status.st_size
+    os.close(fd)
+    raise FormatError(path, "", "is empty" if stat.S_ISREG(status.st_mode) else "is not a regular file")
+
+
 class MappedFile:
     """A file mapped read-only. Views stay valid as long as anyone holds one."""
 
@@ -44,21 +57,9 @@ class MappedFile:
         Raises: FormatError if it cannot be opened, is not a regular file, or is empty.
         """
         self.path = path
+        self.fd, self.size = _opened(path)
         try:
-            self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError as error:
-            raise FormatError(path, "", f"cannot be read: {error.strerror}") from None
-        try:
-            status = os.fstat(self.fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise FormatError(path, "", "is not a regular file")
-            self.size = status.st_size
-            if not self.size:
-                raise FormatError(path, "", "is empty")
             self._map = mmap.mmap(self.fd, self.size, access=mmap.ACCESS_READ)
-        except FormatError:
-            os.close(self.fd)
-            raise
         except (OSError, ValueError) as error:
             os.close(self.fd)
             raise FormatError(path, "", f"cannot be mapped: {error}") from None

@@ -72,7 +72,7 @@ def lay_out(kind: Format, entries: Mapping[str, TensorEntry], options: WriteOpti
     return LaidOut(kind.plan([spec_of(entry, entries) for entry in entries.values()], options), entries)
 
 
-def write(
+def write(  # noqa: PLR0913 - one keyword per choice
     path: str | Path,
     tensors: Mapping[str, TensorEntry | Array],
     *,

@@ -14,7 +14,7 @@ from porting.checkpoint.write import LaidOut
 from porting.convert.cast import Cast
 from porting.convert.config import inferred
 from porting.convert.ledger import Ledger, Side, SourceTensor, content_hash
-from porting.convert.prepare import Prepared
+from porting.convert.request import Prepared
 from porting.version import VERSION
 
 

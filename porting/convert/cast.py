@@ -30,7 +30,7 @@ class Cast:
         return self._rounded(self.inner.read(box))
 
     def _rounded(self, values: Array) -> Array:
-        """Eight bits and fewer go by float32, which holds them exactly: ml_dtypes does not cast all of them directly."""
+        """Eight bits and fewer go by float32, which holds them exactly: ml_dtypes has no cast between some of them."""
         exact = values.astype(np.float32) if self.source.bits <= 8 else values
         with np.errstate(all="ignore"):
             return exact.astype(self.dtype.numpy())

@@ -13,7 +13,8 @@ from porting.checkpoint.stream import ALGORITHMS
 from porting.checkpoint.write import lay_out
 from porting.convert.account import Done, Job, account
 from porting.convert.ledger import Ledger
-from porting.convert.prepare import Prepared, Request, prepare
+from porting.convert.prepare import prepare
+from porting.convert.request import Prepared, Request
 from porting.convert.run import run
 from porting.errors import UsageError
 
@@ -140,9 +141,11 @@ def stem(name: str, dialect: str) -> str:
 def refuse_inputs(prepared: Prepared, outputs: Sequence[Path]) -> None:
     """Raises: UsageError if one of the outputs is one of the files that are read."""
     checkpoint, optimizer = prepared.source.checkpoint, prepared.request.optimizer
-    inputs = {file.resolve() for file in (checkpoint.path, *checkpoint.files, *([optimizer] if optimizer else []))}
+    inputs = {
+        os.path.realpath(file) for file in (checkpoint.path, *checkpoint.files, *([optimizer] if optimizer else []))
+    }
     for output in outputs:
-        if output.resolve() in inputs:
+        if os.path.realpath(output) in inputs:
             raise UsageError(f"{output}: is the source itself")
 
 

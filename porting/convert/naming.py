@@ -39,6 +39,12 @@ class Reference:
         found = (name for model in self.match.models for f in model.found.values() for name in f.names.values())
         return frozenset([*found, *self.match.unknown])
 
+    @property
+    def buffers(self) -> frozenset[str]:
+        """Names of what is only ever dropped: no weights, so a checkpoint without them lacks nothing."""
+        found = (f for model in self.match.models for f in model.found.values() if f.row.drop)
+        return frozenset(name for f in found for name in f.names.values())
+
 
 def reference(checkpoint: Checkpoint, source: Match, dialect: Dialect) -> Reference:
     """Read a reference as the target dialect.
@@ -146,7 +152,8 @@ def against_sizes(bounds: Sequence[Bound], like: Reference, *, layers_chosen: bo
 @dataclass(frozen=True, slots=True)
 class Held:
     """Plans held against a reference. lacking: names it wants that are allowed to be missing. left_out: planned
-    names that it does not have and that are allowed to be left out."""
+    names that it does not have and that are allowed to be left out.
+    """
 
     problems: tuple[str, ...] = ()
     lacking: tuple[str, ...] = ()
@@ -160,7 +167,7 @@ def against_reference(
     planned = {one.name: one.shape for plan in plans for one in plan.tensors}
     planned |= {one.name: one.shape for plan in plans for one in plan.zeros}
     absent = sorted(name for name in like.wanted if name not in planned)
-    lacking = [name for name in absent if not allowed(name, missing)]
+    lacking = [name for name in absent if not allowed(name, missing) and name not in like.buffers]
     extra = [name for name in planned if name not in like.wanted]
     refused = [name for name in extra if not allowed(name, unexpected)]
     place = like.checkpoint.path.name

@@ -27,7 +27,7 @@ class Rule:
 
     split: source axes that are target fields. stack: source fields that are target axes, in target order.
     kept: labels that are axes on both sides, in target order. permuted: their order in memory changes.
-    replicate, equal: fields without a counterpart. unfold, fold: an axis of several labels is taken apart, put together.
+    replicate, equal: fields without a counterpart. unfold, fold: a joint axis is taken apart, put together.
     """
 
     source: Cell

@@ -17,7 +17,7 @@ from porting.checkpoint.stream import Pieces, Written, digest, fill, read_back
 from porting.checkpoint.write import LaidOut
 from porting.convert.account import Done, Job, account, hash_of
 from porting.convert.ledger import SUFFIX, Ledger, Record
-from porting.convert.prepare import Prepared
+from porting.convert.request import Prepared
 from porting.errors import FormatError, MismatchError
 
 Progress = Callable[[int], None]

@@ -124,8 +124,9 @@ def _variant_problems(
         when = forms[key].when
         if when is not None and config.get(when[0]) is (not when[1]):
             wrong.setdefault(when, []).extend(found.names.values())
+    word = {True: "true", False: "false"}
     return [
-        f"{key}: {config_name} says {str(not value).lower()}, but {', '.join(collapse(names))} shows {str(value).lower()}"
+        f"{key}: {config_name} says {word[not value]}, but {', '.join(collapse(names))} shows {word[value]}"
         for (key, value), names in wrong.items()
     ]
 

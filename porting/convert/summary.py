@@ -101,8 +101,10 @@ def ledger_lines(ledger: Ledger) -> list[str]:
     for line, records in rows.items():
         sources = collapse([name for record in records for name in record.sources])
         more = f" and {len(sources) - 2} more" if len(sources) > 2 else ""
-        for target in collapse([record.target for record in records]):
-            table.append((", ".join(sources[:2]) + more, line[1], target, f"{line[3]} {line[2]}"))
+        table += [
+            (", ".join(sources[:2]) + more, line[1], target, f"{line[3]} {line[2]}")
+            for target in collapse([record.target for record in records])
+        ]
     widths = [max((len(line[i]) for line in table), default=0) for i in range(3)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(cells, [*widths, 0], strict=True)).rstrip()
@@ -117,11 +119,10 @@ def summary(ledger: Ledger, *, dry_run: bool = False) -> list[str]:
     operations = Counter(step for record in ledger.tensors for step in record.operation if step != "copy")
     moved = ", ".join(f"{count} {_verb(step)}" for step, count in operations.most_common(4)) or "all copied"
     done = "would write" if dry_run else "verified" if ledger.verified else "written, not read back"
-    lines = [
-        f"{ledger.family}: {ledger.source.dialect} -> {ledger.target.dialect}  "
-        f"{len(ledger.tensors) - slots} tensors{f' and {slots} slots' if slots else ''}, {number(ledger.parameters)} parameters, "
-        f"{size(total)}, {moved}; {done}: {ledger.target.path}"
-    ]
+    tensors = f"{len(ledger.tensors) - slots} tensors{f' and {slots} slots' if slots else ''}"
+    amounts = f"{tensors}, {number(ledger.parameters)} parameters, {size(total)}, {moved}"
+    route = f"{ledger.family}: {ledger.source.dialect} -> {ledger.target.dialect}"
+    lines = [f"{route}  {amounts}; {done}: {ledger.target.path}"]
     if ledger.absent_groups:
         lines.append(f"  not in the source: {', '.join(ledger.absent_groups)}")
     reasons: dict[str, list[str]] = {}

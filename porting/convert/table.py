@@ -150,7 +150,7 @@ class SlotForm:
     bias_correction: whether the optimizer corrects the moments by 1 - beta^t; None if it may be either.
     epsilon_hat: whether epsilon is added to the root of the uncorrected second moment, the correction being in the
         rate (Kingma and Ba, end of section 2), rather than to the corrected one.
-    defaults: hyper-parameters that the optimizer has unless it is told otherwise, by torch's names; no form stores them.
+    defaults: hyper-parameters that the optimizer has unless told otherwise, by torch's names; no form stores them.
     """
 
     optimizer: str

@@ -14,6 +14,7 @@ import numpy as np
 from porting.checkpoint.entry import TensorEntry
 from porting.checkpoint.equal import equal_bits
 from porting.checkpoint.storage import InMemory
+from porting.convert.assemble import same
 from porting.convert.config import Config, find_config
 from porting.convert.identify import Identified
 from porting.convert.match import Match, Model
@@ -21,7 +22,6 @@ from porting.convert.names import collapse
 from porting.convert.naming import Wishes, reference, target_of
 from porting.convert.plan import plan_model
 from porting.convert.planned import Dropped, Plan, Planned
-from porting.convert.prepare import same
 from porting.convert.sizes import Bound, axis_size, bind
 from porting.convert.slots import slot_name
 from porting.convert.ties import tie_pairs

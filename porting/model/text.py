@@ -12,7 +12,7 @@ def model_lines(models: Mapping[str, ModelSpec]) -> list[str]:
     """A line per model: family, sizes, frameworks."""
     width = max((len(name) for name in models), default=0)
     return [
-        f"{name.ljust(width)}  family {spec.family}; {', '.join(spec.dialects)}; sizes {', '.join(spec.sizes) or 'none'}"
+        f"{name.ljust(width)}  family {spec.family}; {', '.join(spec.dialects)}; {', '.join(spec.sizes) or 'no sizes'}"
         for name, spec in models.items()
     ]
 
@@ -26,9 +26,7 @@ def spec_lines(spec: ModelSpec) -> list[str]:
     lines += ["", "tasks"]
     lines += _aligned([(task.name, " ".join(task.features), "-> " + " ".join(task.outputs)) for task in spec.tasks])
     lines += ["", "features"]
-    lines += _aligned(
-        [(f.name, f"({f.axes})", f.dtype + (", optional" if f.optional else "")) for f in spec.features]
-    )
+    lines += _aligned([(f.name, f"({f.axes})", f.dtype + (", optional" if f.optional else "")) for f in spec.features])
     lines += ["", "taps"]
     lines += _aligned([(tap.name, f"({tap.axes})", tap.what) for tap in spec.taps])
     if spec.traps:

@@ -43,7 +43,11 @@ def random_bits(dtype_name: str, shape: tuple[int, ...], seed: int = 0) -> np.nd
 
 def same_bits(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:
     """Equal shape, dtype and bits (so NaN equals itself and -0.0 differs from 0.0)."""
-    return a.shape == b.shape and a.dtype == b.dtype and np.ascontiguousarray(a).tobytes() == np.ascontiguousarray(b).tobytes()
+    return (
+        a.shape == b.shape
+        and a.dtype == b.dtype
+        and np.ascontiguousarray(a).tobytes() == np.ascontiguousarray(b).tobytes()
+    )
 
 
 class FormatConformance:

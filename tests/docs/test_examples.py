@@ -20,12 +20,9 @@ FRAMEWORKS = ("porting.backends.torch", "porting.backends.tensorflow", "porting.
 
 
 def modules() -> list[str]:
-    found = []
-    for package in (porting, porting_converters):
-        for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not info.name.startswith(FRAMEWORKS) and not info.name.endswith((".cli", ".h5_index")):
-                found.append(info.name)
-    return sorted(found)
+    packages = (porting, porting_converters)
+    found = [info.name for p in packages for info in pkgutil.walk_packages(p.__path__, f"{p.__name__}.")]
+    return sorted(n for n in found if not n.startswith(FRAMEWORKS) and not n.endswith((".cli", ".h5_index")))
 
 
 @pytest.mark.parametrize("name", modules())

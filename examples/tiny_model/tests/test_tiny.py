@@ -1,7 +1,8 @@
 """The table keeps its promises; the kit's own suite says what they are."""
 
-from porting.testing.families import FamilyConformance
 from porting_tiny.family import FAMILY
+
+from porting.testing.families import FamilyConformance
 
 
 class TestTiny(FamilyConformance):

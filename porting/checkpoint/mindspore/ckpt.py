@@ -188,9 +188,7 @@ def layout(specs: Sequence[TensorSpec], options: WriteOptions, limit: int) -> La
     return Layout(names, extents, tuple(fixed), "crc32", partial(_trailer, tuple(order), at))
 
 
-def _trailer(
-    order: Sequence[bytes | tuple[str, int, int]], end: int, checksums: Checksums
-) -> tuple[Patch, ...]:
+def _trailer(order: Sequence[bytes | tuple[str, int, int]], end: int, checksums: Checksums) -> tuple[Patch, ...]:
     """The checksum of the whole file, from those of its parts. order: own bytes, or (tensor, run, length)."""
     crc = 0
     for part in order:
