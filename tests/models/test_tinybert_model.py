@@ -8,6 +8,8 @@ from tinybert_support import FRAMEWORKS, Net, build, config, farthest, features,
 
 from porting.backends.protocol import Build
 from porting.model.dropout import Dropout
+from porting.model.recipe import Clip
+from porting.model.recipes import bert_finetune
 from porting_tinybert.config import TinyBertConfig
 from porting_tinybert.layout import layout
 from porting_tinybert.spec import SPEC
@@ -160,6 +162,22 @@ def test_a_batch_of_another_shape_is_differentiated_as_well(framework, task):
         (loss, mine), (other, theirs) = (net.gradients(given) for net in (one, two))
         assert abs(loss - other) < 2e-6
         assert farthest(theirs, mine)[0] < 1e-5
+
+
+@pytest.mark.parametrize("framework", ["tensorflow", "mindspore"])
+@pytest.mark.parametrize("which", [config(), original_config()], ids=["all rows", "padding_idx"])
+def test_gathered_rows_count_apart_in_the_global_norm(framework, which):
+    recipe = replace(bert_finetune(1e-3, 10, 0), names_of="hf")
+    one, two = (Net(each, which, of_task("classification"), recipe) for each in ("pytorch", framework))
+    weights = weights_of(one)
+    batch = {**text(which), **labels("classification")}
+    batch["input_ids"][1:] = batch["input_ids"][1:] % 5  # rows that are gathered many times
+    summed = Net("pytorch", which, of_task("classification"), replace(recipe, clip=Clip("global_norm")))
+    norms = [net.load(weights).session.step(batch).grad_norm for net in (one, two, summed)]
+    assert abs(norms[0] / norms[1] - 1) < 1e-5
+    assert abs(norms[0] / norms[2] - 1) > 1e-3
+    tables = [net.weights()["bert.embeddings.word_embeddings.weight"] for net in (one, two)]
+    assert np.abs(tables[0] - tables[1]).max() < 2e-5
 
 
 @everywhere
