@@ -1,0 +1,77 @@
+"""Exports a port to ONNX through torch.export and onnxscript, the lengths of its axes left open."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from porting.errors import UsageError
+from porting.model.spec import Feature, ModelSpec
+
+OPSET = 18
+
+
+class Positional(torch.nn.Module):
+    """A port called with its features in order, which gives its outputs in order: what an ONNX graph is."""
+
+    def __init__(self, model: torch.nn.Module, features: Sequence[str], outputs: Sequence[str]) -> None:
+        super().__init__()
+        self.model, self.features, self.outputs = model, tuple(features), tuple(outputs)
+
+    def forward(self, *features: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Takes tensors in the order of `self.features`."""
+        found: dict[str, torch.Tensor] = self.model(dict(zip(self.features, features, strict=True)))
+        return tuple(found[name] for name in self.outputs)
+
+
+def export_onnx(
+    model: torch.nn.Module, spec: ModelSpec, task: str, path: str | Path, features: Sequence[str]
+) -> tuple[str, ...]:
+    """Write a port as an ONNX model of opset 18 whose inputs and outputs have the spec's names; the outputs' names.
+
+    features: of the task, that are inputs, in this order; whole numbers are int64. Their axes are open and named as in the
+    spec: batch, seq. The model is exported as it evaluates, in the dtype and with the options that it was built with.
+    Raises: UsageError for a feature that the task has not, or one missing that it cannot do without.
+    """
+    known = {feature.name: feature for feature in spec.features}
+    wanted, outputs = spec.task(task).features, spec.task(task).outputs
+    strangers = [name for name in features if name not in wanted]
+    if strangers:
+        raise UsageError(f"{spec.name} {task}: no feature {', '.join(strangers)}; there are {', '.join(wanted)}")
+    missing = [name for name in wanted if not known[name].optional and name not in features]
+    if missing:
+        raise UsageError(f"{spec.name} {task}: cannot be exported without {', '.join(missing)}")
+    examples, shapes = _examples([known[name] for name in features])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch.export and onnxscript about themselves
+        torch.onnx.export(
+            Positional(model.eval(), features, outputs),
+            tuple(examples),
+            str(path),
+            input_names=list(features),
+            output_names=list(outputs),
+            dynamic_shapes=(tuple(shapes),),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    return outputs
+
+
+def _examples(features: Sequence[Feature]) -> tuple[list[torch.Tensor], list[dict[int, Any]]]:
+    """Features of unlike lengths to trace with, and which of their axes are open."""
+    lengths: dict[str, int] = {}
+    examples, shapes = [], []
+    for feature in features:
+        labels = feature.axes.split()
+        for label in labels:
+            lengths.setdefault(label, int(label) if label.isdigit() else 3 + 2 * len(lengths))
+        dtype = torch.int64 if feature.dtype == "int32" else torch.float32
+        examples.append(torch.zeros([lengths[label] for label in labels], dtype=dtype))
+        opened = {place: torch.export.Dim(label) for place, label in enumerate(labels) if not label.isdigit()}
+        shapes.append(opened)
+    return examples, shapes
