@@ -107,11 +107,14 @@ def test_summaries(framework, mode, summary, project, tmp_path, reached):
 
 
 @everywhere
-@pytest.mark.parametrize(("task", "head", "summary"), [
-    ("classification", "ft/cls_", "last"),
-    ("classification", "ft_attn/cls_", "attn"),
-    ("regression", "ft/reg_", "last"),
-])
+@pytest.mark.parametrize(
+    ("task", "head", "summary"),
+    [
+        ("classification", "ft/cls_", "last"),
+        ("classification", "ft_attn/cls_", "attn"),
+        ("regression", "ft/reg_", "last"),
+    ],
+)
 def test_heads(framework, mode, task, head, summary, tmp_path, reached):
     labels = {"label_ids": LABELS} if task == "classification" else {"label_values": LABELS.astype(np.float32)}
     model = loaded(framework, CONFIG, build(task, mode, summary_type=summary), checkpoint(), tmp_path)
