@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import SupportsFloat, TypeVar
 
 from porting.backends.protocol import StepResult
 from porting.errors import UsageError
@@ -38,14 +38,15 @@ class Training:
 
     def step(
         self,
-        differentiate: Callable[[float], tuple[float, Grads]],
+        differentiate: Callable[[float], tuple[SupportsFloat, Grads]],
         finite: Callable[[Grads], bool],
-        update: Callable[[Grads, Rates, float], float],
+        update: Callable[[Grads, Rates, float], SupportsFloat],
     ) -> StepResult:
         """One step.
 
         differentiate: the loss, and the gradients of the loss times a scale. finite: whether all of those are.
         update: changes the weights by gradients, at rates, each gradient first times the number (1 / scale); the norm.
+        Loss and norm become Python's numbers last, so that a device that works on its own is waited for once.
         """
         recipe, scale = self.wanted(), self.scale
         now = rates(recipe, self.updates)
@@ -54,7 +55,7 @@ class Training:
         overflow = recipe.loss_scale.kind != "none" and not finite(grads)
         self.scale = scale.after(recipe.loss_scale, overflow=overflow)
         if overflow:
-            return StepResult(loss, now.lr, float("inf"), scale.value, overflow=True)
+            return StepResult(float(loss), now.lr, float("inf"), scale.value, overflow=True)
         norm = update(grads, now, 1 / scale.value)
         self.updates += 1
-        return StepResult(loss, now.lr, norm, scale.value)
+        return StepResult(float(loss), now.lr, float(norm), scale.value)

@@ -41,7 +41,7 @@ class TestTensorFlowRecipe(RecipeSuite):
 
         return trained, tf.function(call) if self.graph else call
 
-    def step(self, optimizer, recipe, now, grads, unscale):
+    def step(self, optimizer, recipe, now, grads, unscale):  # noqa: ARG002 - the recipe is in the function
         numbers = _numbers(now, unscale)
         tensors = [_tensor(grad) for grad in grads]
         return float(optimizer[1](tensors, numbers.lr, numbers.factor, numbers.epsilon, numbers.unscale))

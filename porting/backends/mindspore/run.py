@@ -126,14 +126,14 @@ class MindSporeSession:
     def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         """The loss and its gradient for every trainable parameter; zero where the loss does not depend on it."""
         loss, found, _ = self._backward(batch, 1.0, {})
-        return loss, {name: _numpy(grad) for name, grad in zip(self._trained, found, strict=True)}
+        return float(loss), {name: _numpy(grad) for name, grad in zip(self._trained, found, strict=True)}
 
     def step(self, batch: Batch) -> StepResult:
         """One training step by the recipe. Raises: UsageError if the session has none."""
         self._training.wanted()
         rows = feed.rows(getattr(self._model, "gathered", {}), self.parameters, batch) if self._rows else {}
 
-        def differentiate(scale: float) -> tuple[float, tuple[Sequence[Any], Sequence[Any]]]:
+        def differentiate(scale: float) -> tuple[Any, tuple[Sequence[Any], Sequence[Any]]]:
             loss, grads, slopes = self._backward(batch, scale, rows)
             return loss, (grads, slopes)
 
@@ -141,11 +141,11 @@ class MindSporeSession:
             differentiate, lambda found: bool(self._finite(*found[0], *found[1]).asnumpy()), self._apply
         )
 
-    def _apply(self, found: tuple[Sequence[Any], Sequence[Any]], rates: Rates, unscale: float) -> float:
+    def _apply(self, found: tuple[Sequence[Any], Sequence[Any]], rates: Rates, unscale: float) -> Any:
         """Change the weights; the gradients' norm."""
         grads, rows = found
         numbers = ms.Tensor([rates.lr, rates.factor, rates.epsilon, unscale], ms.float32)
-        return float(self._update(numbers, *(grads[i] for i in self._reached), *rows).asnumpy())
+        return self._update(numbers, *(grads[i] for i in self._reached), *rows)
 
     def slots(self) -> dict[str, dict[str, Array]]:
         """The optimizer's moments by role and parameter name. Raises: UsageError without a recipe."""
@@ -158,7 +158,7 @@ class MindSporeSession:
 
     def _backward(
         self, batch: Batch, scale: float, extra: Mapping[str, Array]
-    ) -> tuple[float, Sequence[Any], Sequence[Any]]:
+    ) -> tuple[Any, Sequence[Any], Sequence[Any]]:
         """The loss, and gradients of the loss times `scale`: of the trained parameters, and of the rows."""
         check_batch(self._spec, self._config, self._build, batch)
         masks = feed.masks(self._spec, self._config, self._build, batch, self._training.steps)
@@ -167,8 +167,7 @@ class MindSporeSession:
         (_, loss, there), grads = self._differentiate(ms.Tensor(scale, ms.float32), *features)
         rows, found = grads if self._rows else ((), grads)
         rows = (rows,) if len(self._rows) == 1 else rows  # one position comes without its tuple
-        loss = feed.loss_of(self._spec, self._build, {"loss": loss} if there.asnumpy() else {})
-        return float(loss.asnumpy()), found, rows
+        return feed.loss_of(self._spec, self._build, {"loss": loss} if there.asnumpy() else {}), found, rows
 
     @property
     def _rows(self) -> tuple[int, ...]:

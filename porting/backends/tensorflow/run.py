@@ -95,7 +95,7 @@ class TensorFlowSession:
             name: np.zeros(tuple(variable.shape), np.float32) if grad is None else _numpy(dense(grad))
             for (name, variable), grad in zip(self._trained.items(), found, strict=True)
         }
-        return loss, grads
+        return float(loss), grads
 
     def step(self, batch: Batch) -> StepResult:
         """One training step by the recipe. Raises: UsageError if the session has none."""
@@ -104,11 +104,11 @@ class TensorFlowSession:
             lambda scale: self._backward(batch, scale), lambda grads: bool(finite(grads)), self._apply
         )
 
-    def _apply(self, grads: Sequence[Any], rates: Rates, unscale: float) -> float:
+    def _apply(self, grads: Sequence[Any], rates: Rates, unscale: float) -> Any:
         """Change the weights; the gradients' norm."""
         numbers = tuple(tf.constant(n, tf.float32) for n in (rates.lr, rates.factor, rates.epsilon, unscale))
         with tf.device(self._device):
-            return float(self._update(grads, numbers))
+            return self._update(grads, numbers)
 
     def slots(self) -> dict[str, dict[str, Array]]:
         """The optimizer's moments by role and parameter name. Raises: UsageError without a recipe."""
@@ -119,14 +119,14 @@ class TensorFlowSession:
             for role, tensors in moments.items()
         }
 
-    def _backward(self, batch: Batch, scale: float) -> tuple[float, Sequence[Any]]:
+    def _backward(self, batch: Batch, scale: float) -> tuple[Any, Sequence[Any]]:
         """The loss, and the gradients of the loss times `scale`: Tensor, IndexedSlices or None."""
         check_batch(self._spec, self._config, self._build, batch)
         masks = feed.masks(self._spec, self._config, self._build, batch, self._training.steps)
         self._model.training = True
         with tf.device(self._device):
             loss, grads = self._differentiate(_tensors({**batch, **masks}), tf.constant(scale, tf.float32))
-        return float(feed.loss_of(self._spec, self._build, {"loss": loss})), grads
+        return feed.loss_of(self._spec, self._build, {"loss": loss}), grads
 
     def _outputs(self, batch: Mapping[str, Any], taps: tuple[str, ...]) -> dict[str, Any]:
         return {name: value for name, value in self._model(batch, frozenset(taps)).items() if value is not None}

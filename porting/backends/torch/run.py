@@ -93,7 +93,7 @@ class TorchSession:
             name: np.zeros(tuple(self._trained[name].shape), np.float32) if grad is None else _numpy(grad)
             for name, grad in zip(self._trained, found, strict=True)
         }
-        return loss, grads
+        return float(loss), grads
 
     def step(self, batch: Batch) -> StepResult:
         """One training step by the recipe. Raises: UsageError if the session has none."""
@@ -102,21 +102,19 @@ class TorchSession:
         gathered = getattr(self._model, "gathered", {}) if apart else {}
         rows = feed.rows(gathered, self.parameters, batch)
 
-        def differentiate(scale: float) -> tuple[float, tuple[Slopes, Slopes]]:
+        places = [self.trainable.index(name.removeprefix(feed.ROWS)) for name in rows]
+
+        def differentiate(scale: float) -> tuple[torch.Tensor, tuple[Slopes, Slopes]]:
             loss, grads, slopes = self._backward(batch, scale, rows)
             return loss, (grads, slopes)
 
-        return self._training.step(
-            differentiate,
-            lambda found: bool(finite([grad for grad in (*found[0], *found[1]) if grad is not None])),
-            lambda found, now, unscale: self._update(found[0], dict(zip(rows, found[1], strict=True)), now, unscale),
-        )
+        def apply(found: tuple[Slopes, Slopes], now: Rates, unscale: float) -> torch.Tensor:
+            gathered = {i: slope for i, slope in zip(places, found[1], strict=True) if slope is not None}
+            return changed(recipe, now, self._optimized, found[0], gathered, unscale)
 
-    def _update(self, grads: Slopes, rows: Mapping[str, torch.Tensor | None], rates: Rates, unscale: float) -> float:
-        """Change the weights; the gradients' norm."""
-        places = {feed.ROWS + name: i for i, name in enumerate(self._trained)}
-        gathered = {places[name]: slope for name, slope in rows.items() if slope is not None}
-        return changed(self._training.wanted(), rates, self._optimized, grads, gathered, unscale).item()
+        return self._training.step(
+            differentiate, lambda found: bool(finite([g for g in (*found[0], *found[1]) if g is not None])), apply
+        )
 
     def slots(self) -> dict[str, dict[str, Array]]:
         """The optimizer's moments by role and parameter name. Raises: UsageError without a recipe."""
@@ -127,7 +125,7 @@ class TorchSession:
             for role, tensors in moments.items()
         }
 
-    def _backward(self, batch: Batch, scale: float, extra: Mapping[str, Array]) -> tuple[float, Slopes, Slopes]:
+    def _backward(self, batch: Batch, scale: float, extra: Mapping[str, Array]) -> tuple[torch.Tensor, Slopes, Slopes]:
         """The loss, and gradients of the loss times `scale`: of the trained parameters, and of the extra features."""
         check_batch(self._spec, self._config, self._build, batch)
         masks = feed.masks(self._spec, self._config, self._build, batch, self._training.steps)
@@ -137,7 +135,7 @@ class TorchSession:
         loss: torch.Tensor = feed.loss_of(self._spec, self._build, values)
         wrt = [*self._trained.values(), *probes.values()]
         grads = torch.autograd.grad(loss if scale == 1 else loss * scale, wrt, allow_unused=True)
-        return loss.item(), grads[: len(self._trained)], grads[len(self._trained) :]
+        return loss.detach(), grads[: len(self._trained)], grads[len(self._trained) :]
 
     def _tensors(self, batch: Batch) -> Tensors:
         """Features as tensors; whole numbers as int64, which PyTorch indexes with."""
