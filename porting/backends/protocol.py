@@ -54,7 +54,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from porting.model.dropout import Dropout
+from porting.model.dropout import OFF, Dropout
 from porting.model.spec import Compute
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -77,7 +77,7 @@ class Build:
     mode: Literal["eager", "graph"] = "eager"
     compute: Compute = "float32"
     device: str = "cpu"
-    dropout: Dropout = Dropout()
+    dropout: Dropout = OFF
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 

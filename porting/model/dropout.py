@@ -34,3 +34,7 @@ class Dropout:
         random = np.random.Generator(np.random.Philox(key=int.from_bytes(key[:16], "little")))
         keep = random.random(shape, np.float32) >= np.float32(rate)
         return keep.astype(np.float32) / np.float32(1 - rate)
+
+
+OFF = Dropout()
+"""No dropout."""
