@@ -33,8 +33,8 @@ def export_onnx(
 ) -> tuple[str, ...]:
     """Write a port as an ONNX model of opset 18 whose inputs and outputs have the spec's names; the outputs' names.
 
-    features: of the task, that are inputs, in this order; whole numbers are int64. Their axes are open and named as in the
-    spec: batch, seq. The model is exported as it evaluates, in the dtype and with the options that it was built with.
+    features: of the task, that are inputs, in this order; whole numbers are int64. Their axes are open and named as in
+    the spec: batch, seq. The model is exported as it evaluates, in the dtype and with the options it was built with.
     Raises: UsageError for a feature that the task has not, or one missing that it cannot do without.
     """
     known = {feature.name: feature for feature in spec.features}
