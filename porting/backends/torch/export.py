@@ -38,7 +38,7 @@ def export_onnx(
     Raises: UsageError for a feature that the task has not, or one missing that it cannot do without.
     """
     known = {feature.name: feature for feature in spec.features}
-    wanted, outputs = spec.task(task).features, spec.task(task).outputs
+    wanted = spec.task(task).features
     strangers = [name for name in features if name not in wanted]
     if strangers:
         raise UsageError(f"{spec.name} {task}: no feature {', '.join(strangers)}; there are {', '.join(wanted)}")
@@ -46,10 +46,11 @@ def export_onnx(
     if missing:
         raise UsageError(f"{spec.name} {task}: cannot be exported without {', '.join(missing)}")
     examples, shapes = _examples([known[name] for name in features])
+    outputs = _given(model.eval(), dict(zip(features, examples, strict=True)), spec.task(task).outputs)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch.export and onnxscript about themselves
         torch.onnx.export(
-            Positional(model.eval(), features, outputs),
+            Positional(model, features, outputs),
             tuple(examples),
             str(path),
             input_names=list(features),
@@ -62,12 +63,19 @@ def export_onnx(
     return outputs
 
 
+@torch.no_grad()
+def _given(model: torch.nn.Module, batch: dict[str, torch.Tensor], outputs: Sequence[str]) -> tuple[str, ...]:
+    """The outputs that the model makes of such a batch: XLNet has beams without start positions, mems if it caches."""
+    found = model(batch)
+    return tuple(name for name in outputs if name in found)
+
+
 def _examples(features: Sequence[Feature]) -> tuple[list[torch.Tensor], list[dict[int, Any]]]:
     """Features of unlike lengths to trace with, and which of their axes are open."""
     lengths: dict[str, int] = {}
     examples, shapes = [], []
     for feature in features:
-        labels = feature.axes.split()
+        labels = [axis.rstrip("'") for axis in feature.axes.split()]
         for label in labels:
             lengths.setdefault(label, int(label) if label.isdigit() else 3 + 2 * len(lengths))
         dtype = torch.int64 if feature.dtype == "int32" else torch.float32
