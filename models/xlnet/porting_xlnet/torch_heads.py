@@ -239,6 +239,14 @@ def _log_probs(logits: Tensor, hidden: Tensor) -> Tensor:
 
 
 def _top(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The greatest of the last axis and their places; of equals the first, as tf.nn.top_k has it."""
-    ordered, place = values.sort(stable=True, dim=-1, descending=True)
-    return ordered[..., :count], place[..., :count]
+    """The greatest of the last axis and their places; of equals the first, as tf.nn.top_k has it.
+
+    One by one: torch.topk leaves the order of equals open, and a stable sort has no form in ONNX.
+    """
+    left, places = values, []
+    for _ in range(count):
+        place = left.argmax(-1, keepdim=True)
+        left = left.scatter(-1, place, float("-inf"))
+        places.append(place)
+    chosen = torch.cat(places, -1)[..., : values.shape[-1]]
+    return values.gather(-1, chosen), chosen
