@@ -7,8 +7,8 @@
     tensorflow  the same layers from Keras, in one tf.function; this port in tf.function too
 
 transformers and Keras compute the tanh form of gelu by their fastest function for it. Every round runs both, in turns
-first, so a machine that drifts drifts under both; the figure is the median of the rounds' ratios, this project's time to
-the other's, with the quartiles.
+first, so a machine that drifts drifts under both; the figure is the median of the rounds' ratios, this project's time
+to the other's, with the quartiles.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _keras(config: BertConfig, seq: int) -> Any:
 
 def measure(case: str, size: str, rounds: int, batch: int, seq: int) -> str:
     """A line: medians in milliseconds, and the ratio with its quartiles."""
-    config = SPEC.sizes[size]
+    config: Any = SPEC.sizes[size]
     arrays = batch_of(config, batch, seq)
     mine, other = tensorflow(config, arrays) if case == "tensorflow" else pytorch(config, arrays, case)
     steps = {"mine": mine, "other": other}
