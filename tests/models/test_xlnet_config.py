@@ -1,4 +1,4 @@
-"""What an XLNet's config, batch and build refuse, and how configs of either origin are read. No framework is imported."""
+"""What an XLNet's config, batch and build refuse, and how configs of either origin are read."""
 
 import json
 from dataclasses import replace
@@ -74,7 +74,7 @@ def test_gelu_is_the_tanh_form_to_google_and_erf_to_transformers():
 def test_transformers_derives_the_width_of_heads_and_has_one_rate():
     read = configure({**HF, "dropout": 0.3})
     assert (read.d_head, read.dropatt, read.n_token, read.untie_r) == (6, 0.3, 50, True)
-    with pytest.raises(UsageError, match="n_head: wanted a divisor of d_model 24, got 5"):
+    with pytest.raises(UsageError, match=r"n_head: wanted a divisor of d_model 24, got 5"):
         configure({**HF, "n_head": 5})
     with pytest.raises(UsageError, match="d_head: wanted d_model / n_head, 6, got 8"):
         configure({**HF, "d_head": 8})
@@ -93,7 +93,7 @@ def test_transformers_own_config_is_read():
     [{"summary_use_proj": False}, {"summary_activation": None}, {"tie_word_embeddings": False}],
 )
 def test_what_transformers_can_do_and_the_ports_cannot_is_refused(other):
-    with pytest.raises(UsageError, match="summary_activation|tie_word_embeddings"):
+    with pytest.raises(UsageError, match=r"summary_activation|tie_word_embeddings"):
         configure({**HF, **other})
     assert not configure({**HF, "summary_use_proj": False, "summary_activation": None}).use_summ_proj
 
@@ -123,7 +123,7 @@ def test_batches_out_of_bounds_are_refused():
     check_batch(SPEC, CONFIG, build("encoder"), {"input_ids": ids})
     with pytest.raises(UsageError, match=r"input_ids\[0, 0\] is 101"):
         check_batch(SPEC, CONFIG, build("encoder"), {"input_ids": ids + 101})
-    with pytest.raises(UsageError, match="perm_mask: seq'? is 4, "):
+    with pytest.raises(UsageError, match=r"perm_mask: seq'? is 4, "):
         check_batch(SPEC, CONFIG, build("encoder"), {"input_ids": ids, "perm_mask": np.zeros((2, 4, 4), np.float32)})
     with pytest.raises(UsageError, match="p_mask"):
         check_batch(SPEC, CONFIG, build("question_answering"), {"input_ids": ids})

@@ -40,7 +40,9 @@ def checkpoint(tmp_path_factory):
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_large_is_loaded_run_and_trained(framework, checkpoint, tmp_path, record_property):
     converted = tmp_path / "converted.safetensors"
-    convert(checkpoint, converted, to=SPEC.dialects[framework], source_dialect="hf", format="safetensors", config="none")
+    convert(
+        checkpoint, converted, to=SPEC.dialects[framework], source_dialect="hf", format="safetensors", config="none"
+    )
     recipe = xlnet_pretrain(1e-4, 10, 0, weight_decay=0.01)
     opened = session(framework, CONFIG, build(TASK), recipe)
     stored = read(converted)

@@ -45,8 +45,8 @@ def test_onnxruntime_computes_what_torch_computes(task, features, flags, tmp_pat
     onnx.checker.check_model(path, full_check=True)
     runner = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     assert [each.name for each in runner.get_inputs()] == features
-    for batch, seq, predict in ((2, 6, 4), (4, 17, 2)):
-        batch = random_batch(config, task, batch=batch, seq=seq, predict=predict)
+    for examples, seq, predict in ((2, 6, 4), (4, 17, 2)):
+        batch = random_batch(config, task, batch=examples, seq=seq, predict=predict)
         given = {name: _wide(batch[name]) for name in features}
         with torch.no_grad():
             wanted = model({name: torch.from_numpy(value) for name, value in given.items()})

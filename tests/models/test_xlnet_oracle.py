@@ -92,7 +92,9 @@ def theirs(task, values):
 def ours(framework, task, model, folder):
     """The port with the same weights."""
     values = model.config.to_dict()
-    opened = session(framework, configure(values), build(task, labels=3 if task == "classification" else 1, task_name="task"))
+    opened = session(
+        framework, configure(values), build(task, labels=3 if task == "classification" else 1, task_name="task")
+    )
     weights = {name: value.numpy() for name, value in model.state_dict().items() if name != "lm_loss.weight"}
     if task == "encoder":
         weights = {f"transformer.{name}": value for name, value in weights.items()}
@@ -189,7 +191,15 @@ def test_transformers_agrees_often(framework, case, tmp_path):
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_beams_are_the_same_places(framework, tmp_path):
-    values = {"vocab_size": 30, "d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 20, "start_n_top": 4, "end_n_top": 3}
+    values = {
+        "vocab_size": 30,
+        "d_model": 16,
+        "n_layer": 2,
+        "n_head": 2,
+        "d_inner": 20,
+        "start_n_top": 4,
+        "end_n_top": 3,
+    }
     case = "question_answering", values, {"batch": 3, "seq": 9}, set()
     agree(framework, case, tmp_path, strict=True)
 
@@ -213,5 +223,5 @@ def test_gradients_are_transformers(framework, tmp_path):
     assert abs(found_loss - float(loss)) <= 1e-5
     found = carried(grads, SPEC.dialects[framework], "kit_pt", tmp_path)
     assert set(found) == set(wanted)
-    for name in wanted:
-        assert farthest(found[name], wanted[name]) <= 2e-5 * max(1e-2, float(np.abs(wanted[name]).max())), name
+    for name, value in wanted.items():
+        assert farthest(found[name], value) <= 2e-5 * max(1e-2, float(np.abs(value).max())), name

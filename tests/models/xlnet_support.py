@@ -24,12 +24,19 @@ FRAMEWORKS = tuple(PACKAGES)
 TASK = {"classification": "mnli", "regression": "sts-b"}
 """What the heads of the golden case are called."""
 
-MODES = [
-    pytest.param(framework, mode, marks=[pytest.mark.slow] if (framework, mode) == ("pytorch", "graph") else [])
-    for framework in FRAMEWORKS
-    for mode in ("eager", "graph")
-]
-everywhere = pytest.mark.parametrize(("framework", "mode"), MODES)
+
+def modes(*fast):
+    """Every framework in both modes, of which only these are fast enough for the fast tier."""
+    every = [(framework, mode) for framework in FRAMEWORKS for mode in ("eager", "graph")]
+    return pytest.mark.parametrize(
+        ("framework", "mode"),
+        [pytest.param(*pair, marks=[] if pair in fast else [pytest.mark.slow]) for pair in every],
+    )
+
+
+EAGER = tuple((framework, "eager") for framework in FRAMEWORKS)
+everywhere = modes(*EAGER)
+trained = modes(("pytorch", "eager"), ("tensorflow", "graph"), ("mindspore", "graph"))
 
 
 def changed(**fields):

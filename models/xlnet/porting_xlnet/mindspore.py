@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from porting.backends.protocol import Build
+from porting.errors import UsageError
 from porting_xlnet.config import XLNetConfig
 from porting_xlnet.mindspore_heads import Classification, Encoder, Pretraining, QuestionAnswering, Regression
 from porting_xlnet.mindspore_model import XLNet
@@ -19,4 +20,6 @@ TASKS: dict[str, type[XLNet]] = {
 
 def build(config: XLNetConfig, build: Build) -> XLNet:
     """A model of the task, its parameters drawn as the original draws them. Raises: UsageError."""
+    if build.compute == "bfloat16" and build.device.startswith("cpu"):
+        raise UsageError("compute bfloat16: MindSpore has no kernels for it on the CPU; float32 and float16 it has")
     return TASKS[build.task](settled(config, build), build)
