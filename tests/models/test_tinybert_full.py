@@ -11,7 +11,12 @@ from porting.convert.convert import convert
 from porting.model.recipes import tinybert_bert_adam
 from porting_tinybert.spec import SIZES, SPEC
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
 
 BUILD = Build("general_distill")
 

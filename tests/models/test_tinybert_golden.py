@@ -24,9 +24,14 @@ from tinybert_support import (
 
 from porting.model.recipes import tinybert_bert_adam, tinybert_mindspore
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
 
-FORWARD, LOSS, GRADIENT, TRAJECTORY, WEIGHT = 4e-6, 2e-6, 1.5e-5, 1e-5, 1e-5
+FORWARD, LOSS, GRADIENT, TRAJECTORY, WEIGHT = 3e-6, 2e-6, 1.5e-5, 1e-5, 1e-5
+LOG_PROBS = 4e-6  # MindSpore's log_softmax, which made the golden ones, is itself off by 4e-6 on the CPU
 MASKED = 1e-3  # float32 has steps of 1e-3 near -10000
 LOSSES = {"attention_loss": "att_loss", "representation_loss": "rep_loss", "loss": "total_loss"}
 LAYERS = {"student": 2, "teacher": 4}
@@ -100,7 +105,7 @@ def test_losses_and_gradients(framework, mode, phase, reached):
         for part, prefix in (("student", ""), ("teacher", "teacher.")):
             reached(f"{part} logits", np.abs(found[f"{prefix}logits"] - wanted[f"td2/{part}_logits"]).max(), FORWARD)
             probs = np.abs(found[f"{prefix}log_probs"] - wanted[f"td2/{part}_log_probs"]).max()
-            reached(f"{part} log probs", probs, FORWARD)
+            reached(f"{part} log_probs", probs, LOG_PROBS)
     else:
         for name, original in LOSSES.items():
             reached(name, abs(found[name] - wanted[f"{phase}/{original}"]), LOSS)
@@ -130,7 +135,8 @@ def test_the_student_alone(framework, mode, task, output, original, reached):
     net = Net(framework, config(), build(task, mode)).load(initial("td2"))
     wanted = golden("outputs")[original]
     found = net.session.forward(features(task, {name: golden("inputs")[name] for name in TEXT}))[output]
-    reached(output, np.abs(found.reshape(wanted.shape) - wanted).max(), FORWARD)
+    limit = LOG_PROBS if output == "log_probs" else FORWARD
+    reached(output, np.abs(found.reshape(wanted.shape) - wanted).max(), limit)
 
 
 @in_training

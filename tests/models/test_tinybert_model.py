@@ -14,7 +14,11 @@ from porting_tinybert.config import TinyBertConfig
 from porting_tinybert.layout import layout
 from porting_tinybert.spec import SPEC
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
 
 everywhere = pytest.mark.parametrize("framework", FRAMEWORKS)
 
