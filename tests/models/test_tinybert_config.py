@@ -69,7 +69,7 @@ def test_configs_are_read_back_as_they_are_written(one):
         ({"num_attention_heads": 3}, "num_attention_heads: wanted a divisor of hidden_size 8, got 3"),
         ({"vocab_size": 0}, "vocab_size: wanted a whole number above 0, got 0"),
         ({"num_hidden_layers": 2.0}, "num_hidden_layers"),
-        ({"hidden_act": "mish"}, "hidden_act: wanted one of gelu_tanh"),
+        ({"hidden_act": "mish"}, "hidden_act: wanted one of gelu, gelu_new"),
         ({"hidden_dropout_prob": 1.0}, "hidden_dropout_prob"),
         ({"attention_probs_dropout_prob": -0.1}, "attention_probs_dropout_prob"),
         ({"layer_norm_eps": 0}, "layer_norm_eps"),
@@ -78,6 +78,9 @@ def test_configs_are_read_back_as_they_are_written(one):
         ({"temperature": float("nan")}, "temperature"),
         ({"pooled_activation": "gelu"}, "pooled_activation: wanted relu or dropout, got gelu"),
         ({"use_relative_positions": True}, "use_relative_positions"),
+        ({"position_embedding_type": "relative_key"}, "position_embedding_type: wanted 'absolute'"),
+        ({"model_type": "roberta"}, "model_type: wanted bert, got 'roberta'"),
+        ({"teacher": {**SMALL, "hidden_size": 9}}, "teacher: bert config: num_attention_heads: wanted a divisor"),
         ({"teacher": 3}, "teacher: wanted the values of a config file, got 3"),
         (
             {"teacher": {**SMALL, "num_attention_heads": 4}},
@@ -101,7 +104,7 @@ def test_configs_that_make_no_sense_are_refused_by_field(changes, message):
 
 @pytest.mark.parametrize("missing", [name for name in SMALL if name != "hidden_act"])
 def test_a_size_that_is_missing_is_named(missing):
-    with pytest.raises(UsageError, match=f"{missing}: wanted an integer, got nothing"):
+    with pytest.raises(UsageError, match=f"{missing}: wanted, got nothing"):
         configure({name: value for name, value in SMALL.items() if name != missing})
 
 

@@ -16,11 +16,11 @@ google-research/bert modeling.py.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from porting.errors import UsageError
-from porting_bert.config import BertConfig
+from porting_bert.config import BertConfig, bert_config
 
 _SHARED = (
     "vocab_size",
@@ -37,7 +37,6 @@ _SHARED = (
     "layer_norm_eps",
 )
 _GELU = {"modelzoo": "gelu_tanh", "google": "gelu_tanh", "huawei": "gelu_erf", "transformers": "gelu_erf"}
-_OTHER_NAMES = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "swish": "silu"}
 _MARKS = {
     "modelzoo": ("compute_type", "use_relative_positions"),
     "huawei": ("pre_trained", "emb_size", "structure", "cell"),
@@ -124,23 +123,26 @@ def _configure(values: Mapping[str, Any], otherwise: str) -> TinyBertConfig:
     origin = next((name for name, marks in _MARKS.items() if any(mark in values for mark in marks)), otherwise)
     if values.get("use_relative_positions"):
         raise _wrong("use_relative_positions", "false: relative positions are not ported", "true")
-    for key in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
-        if key not in values:
-            raise _wrong(key, "an integer", "nothing")
-    known = {field.name for field in fields(TinyBertConfig)}
-    own = {key: value for key, value in values.items() if key in known and key != "teacher"}
-    own["hidden_act"] = _activation(str(values.get("hidden_act", "gelu")), origin)
-    own.setdefault("layer_norm_eps", 1e-7 if origin == "modelzoo" else 1e-12)
+    said = {name: value for name, value in values.items() if name != "teacher" and value is not None}
+    if said.get("hidden_act", "gelu") == "gelu":
+        said["hidden_act"] = _GELU[origin]
+    said.setdefault("layer_norm_eps", 1e-7 if origin == "modelzoo" else 1e-12)
+    plain = bert_config(said)  # which knows the other activations' names, and what is not ported
+    own = {name: values[name] for name in ("padding_idx", "pooled_activation", "temperature") if name in values}
     own.setdefault("padding_idx", _padding(origin, values))
-    teacher = values.get("teacher")
-    if teacher is not None and not isinstance(teacher, Mapping):
-        raise _wrong("teacher", "the values of a config file", repr(teacher))
-    return TinyBertConfig(**own, teacher=None if teacher is None else _configure(teacher, origin))
+    shared = {name: getattr(plain, name) for name in _SHARED}
+    return TinyBertConfig(**shared, **own, teacher=_teacher(values.get("teacher"), origin))
 
 
-def _activation(name: str, origin: str) -> str:
-    """The explicit name of an activation: `gelu` is the tanh form in some origins, the erf form in others."""
-    return _GELU[origin] if name == "gelu" else _OTHER_NAMES.get(name, name)
+def _teacher(values: object, origin: str) -> TinyBertConfig | None:
+    if values is None:
+        return None
+    if not isinstance(values, Mapping):
+        raise _wrong("teacher", "the values of a config file", repr(values))
+    try:
+        return _configure(values, origin)
+    except UsageError as error:
+        raise UsageError(f"teacher: {error}") from error
 
 
 def _padding(origin: str, values: Mapping[str, Any]) -> int | None:
