@@ -87,10 +87,20 @@ def test_not_all_finite_is_found():
 
 
 def test_a_constant_rate_and_no_clipping_leave_gradients_as_they_are():
-    from porting.backends.torch.recipe import clipped
+    from porting.backends.torch.recipe import clipping
 
-    grads = [torch.ones(2), torch.zeros(1)]
-    same, norm = clipped(Clip("none"), grads, grads)
-    assert same[0] is grads[0]
+    factors, norm = clipping(Clip("none"), [torch.ones(2), torch.zeros(1)])
+    assert factors == []
     assert norm.item() == pytest.approx(2**0.5)
     assert rates(replace(adamw(1e-3, 1), schedule=Schedule("constant", 1e-3)), 99).lr == 1e-3
+
+
+def test_parts_are_all_elements_once_and_none_is_larger_than_the_cache(monkeypatch):
+    from porting.backends.torch import recipe
+
+    monkeypatch.setattr(recipe, "_CACHED", 10)
+    groups = list(recipe._groups({0: torch.zeros(23), 2: torch.zeros(0), 5: torch.zeros(3), 7: torch.zeros(8)}))
+    taken = [(i, at) for group in groups for i, part in group for at in range(part.start, part.stop)]
+    assert taken == [(i, at) for i, size in ((0, 23), (5, 3), (7, 8)) for at in range(size)]
+    assert all(sum(part.stop - part.start for _, part in group) <= 10 for group in groups)
+    assert len(groups) == 4

@@ -6,7 +6,7 @@ The arithmetic is that of porting.model.update.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,11 @@ from porting.model.recipe import Clip, Recipe
 from porting.model.update import Rates, Treatment, complements
 
 Tensors = Sequence[torch.Tensor]
+Span = tuple[int, slice]
+"""A parameter's place, and a part of its elements."""
+
+_CACHED = 1 << 18
+"""Elements that an update goes over at once on a CPU: 1 MiB each of weights, moments and gradients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +37,10 @@ class Trained:
         m, v = ([torch.zeros_like(weight, requires_grad=False) for weight in weights] for _ in range(2))
         return cls(list(weights), m, v, list(treatments))
 
-    def only(self, chosen: Sequence[int]) -> Trained:
-        """Those at these places."""
-        if len(chosen) == len(self.weights):
-            return self
-        return Trained(
-            [self.weights[i] for i in chosen],
-            [self.m[i] for i in chosen],
-            [self.v[i] for i in chosen],
-            [self.treatments[i] for i in chosen],
-        )
+    def pieces(self, spans: Sequence[Span]) -> Trained:
+        """Parts of them, as vectors of the same memory."""
+        weights, m, v = ([each[i].view(-1)[part] for i, part in spans] for each in (self.weights, self.m, self.v))
+        return Trained(weights, m, v, [self.treatments[i] for i, _ in spans])
 
 
 def finite(grads: Tensors) -> torch.Tensor:
@@ -49,25 +48,19 @@ def finite(grads: Tensors) -> torch.Tensor:
     return torch.stack([grad.isfinite().all() for grad in grads]).all()
 
 
-def scaled(grads: Tensors, factor: float) -> list[torch.Tensor]:
-    """Gradients times a number."""
-    return list(grads) if factor == 1 or not grads else list(torch._foreach_mul(list(grads), factor))
-
-
-def clipped(clip: Clip, grads: Tensors, counted: Tensors) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """The gradients clipped, and their norm before.
+def clipping(clip: Clip, counted: Tensors) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """What to multiply each gradient by, no axes each, and the norm of all; nothing where there is no clipping.
 
     counted: what the norm is taken of: the gradients, or gathered rows in the place of a table's.
     """
     norms = torch.stack(list(torch._foreach_norm(list(counted))))
     norm = torch.linalg.vector_norm(norms)
     if clip.kind == "none":
-        return list(grads), norm
+        return [], norm
     if clip.kind == "per_tensor":
-        factors = _factor(clip, norms).unbind()
-        return list(torch._foreach_mul(list(grads), list(factors))), norm
+        return list(_factor(clip, norms).unbind()), norm
     # norm - norm is NaN for an infinite norm: tf.clip_by_global_norm spoils all gradients then, not only the infinite
-    return list(torch._foreach_mul(list(grads), _factor(clip, norm) + (norm - norm))), norm
+    return [_factor(clip, norm) + (norm - norm)] * len(counted), norm
 
 
 def _factor(clip: Clip, norm: torch.Tensor) -> torch.Tensor:
@@ -88,22 +81,47 @@ def changed(
     grads: None for parameters that the loss does not reach. rows: by a table's place its gathered rows' gradient, which
     the norm counts in its place. unscale: 1 / loss scale, a factor of both.
     """
+    found = {i: grad for i, grad in enumerate(grads) if grad is not None}
     if recipe.unused == "decayed":
-        pairs = zip(trained.weights, grads, strict=True)
-        grads = [torch.zeros_like(weight) if grad is None else grad for weight, grad in pairs]
-    reached = [i for i, grad in enumerate(grads) if grad is not None]
-    slopes = scaled([grad for grad in grads if grad is not None], unscale)
-    apart = dict(zip(rows, scaled(list(rows.values()), unscale), strict=True))
-    counted = [apart.get(i, slope) for i, slope in zip(reached, slopes, strict=True)]
-    slopes, norm = clipped(recipe.clip, slopes, counted)
-    update(recipe, rates, trained.only(reached), slopes)
+        found |= {i: torch.zeros_like(trained.weights[i]) for i, grad in enumerate(grads) if grad is None}
+    if unscale != 1:
+        found = {i: grad * unscale for i, grad in found.items()}
+        rows = {i: slope * unscale for i, slope in rows.items()}
+    factors, norm = clipping(recipe.clip, [rows.get(i, grad) for i, grad in found.items()])
+    limits = dict(zip(found, factors, strict=True)) if factors else {}
+    slopes = {i: grad.reshape(-1) for i, grad in found.items()}
+    for spans in _groups(slopes):
+        parts = [slopes[i][part] for i, part in spans]
+        if limits:
+            parts = list(torch._foreach_mul(parts, [limits[i] for i, _ in spans]))
+        _update(recipe, rates, trained.pieces(spans), parts)
     return norm
 
 
-def update(recipe: Recipe, rates: Rates, trained: Trained, grads: Tensors) -> None:
+def _groups(slopes: Mapping[int, torch.Tensor]) -> Iterator[list[Span]]:
+    """All elements of all vectors, as lists of parts: small ones on a CPU, one list of whole vectors elsewhere.
+
+    An update passes a dozen times over weights, moments and gradients. On a CPU the parts stay in its cache
+    meanwhile, elsewhere few long calls are best.
+    """
+    group: list[Span] = []
+    room = _CACHED
+    for i, slope in slopes.items():
+        step = _CACHED if slope.device.type == "cpu" else max(slope.numel(), 1)
+        for start in range(0, slope.numel(), step):
+            part = slice(start, min(start + step, slope.numel()))
+            if group and slope.device.type == "cpu" and part.stop - part.start > room:
+                yield group
+                group, room = [], _CACHED
+            group.append((i, part))
+            room -= part.stop - part.start
+    if group:
+        yield group
+
+
+def _update(recipe: Recipe, rates: Rates, trained: Trained, slopes: list[torch.Tensor]) -> None:
     """One update of weights and moments, in place, by clipped gradients."""
     scales = [treatment.scale for treatment in trained.treatments]
-    slopes = list(grads)
     lrs = [rates.lr] * len(slopes)
     if recipe.layer_decay != 1 and recipe.layer_decay_of == "gradient":
         slopes = list(torch._foreach_mul(slopes, scales))
@@ -114,22 +132,15 @@ def update(recipe: Recipe, rates: Rates, trained: Trained, grads: Tensors) -> No
     torch._foreach_add_(trained.m, slopes, alpha=first)
     torch._foreach_mul_(trained.v, recipe.beta2)
     torch._foreach_addcmul_(trained.v, slopes, slopes, value=second)
-    updates = torch._foreach_sqrt(trained.v)
-    torch._foreach_add_(updates, rates.epsilon)
-    updates = torch._foreach_div(trained.m, updates)
+    roots = list(torch._foreach_sqrt(trained.v))
+    torch._foreach_add_(roots, rates.epsilon)
+    updates = list(torch._foreach_div(trained.m, roots))
     if recipe.bias_correction:
         torch._foreach_mul_(updates, rates.factor)
-    _apply(recipe, trained, list(updates), lrs)
-
-
-def _apply(recipe: Recipe, trained: Trained, updates: list[torch.Tensor], lrs: list[float]) -> None:
     decays = [treatment.decay for treatment in trained.treatments]
     if recipe.decay_form == "adamw":
         torch._foreach_mul_(trained.weights, [1 - lr * decay for lr, decay in zip(lrs, decays, strict=True)])
-    else:
-        decayed = [i for i, decay in enumerate(decays) if decay]
-        if decayed:
-            terms = torch._foreach_mul([trained.weights[i] for i in decayed], [decays[i] for i in decayed])
-            torch._foreach_add_([updates[i] for i in decayed], terms)
+    elif any(decays):
+        torch._foreach_add_(updates, torch._foreach_mul(trained.weights, decays))
     torch._foreach_mul_(updates, lrs)
     torch._foreach_sub_(trained.weights, updates)
