@@ -53,6 +53,7 @@ def convert(
     """Convert a checkpoint to another dialect, and return the ledger (which is written as OUTPUT.port.json too).
 
     to: a dialect (`modelzoo`) or a framework (`mindspore`), whose default dialect is meant.
+    like: a checkpoint whose names are followed; graph, an ONNX model to be written into, is one too.
     output: a file, a prefix for TensorFlow, or a folder; beside the source if absent.
     layers: source layers to keep, in target order; they are renumbered from 0.
     require: groups that must be there. variables: values for free fields of names (`{"task": "mnli"}`).
@@ -72,7 +73,7 @@ def convert(
         source_dialect=source_dialect,
         config=config if config is None or config == "none" else Path(config),
         prefix=prefix,
-        like=Path(like) if like else None,
+        like=Path(follows) if (follows := like or graph) else None,
         layers=tuple(layers) if layers is not None else None,
         dtype=dtype,
         with_optimizer=with_optimizer,

@@ -183,7 +183,19 @@ def _claim(
         if len(values) > 1:
             raise UsageError(f"{family.name}: {key} has {len(values)} values ({', '.join(sorted(values))}), wanted one")
     found = {key: Found(line.group, line.row, line.forms, hits) for key, (line, hits) in by_key.items()}
-    return Model(family, dialect, scope, outer, {k: next(iter(v)) for k, v in variables.items()}, found)
+    named = {key: next(iter(words)) for key, words in variables.items()}
+    return Model(family, dialect, scope, outer, named, _with_copies(family, dialect, found))
+
+
+def _with_copies(family: Family, dialect: Dialect, found: dict[str, Found]) -> dict[str, Found]:
+    """A tied copy takes the place of a tensor of its own group that is not there: exporters keep either name."""
+    taken = dict(found)
+    for key, copy in found.items():
+        row = family.tied_row(copy.row, dialect.name) if copy.row.tie is not None else None
+        if row is not None and row.key not in found and row in copy.group.rows:
+            del taken[key]
+            taken[row.key] = Found(copy.group, row, row.cells[dialect.name], copy.names)
+    return taken
 
 
 def _hit(name: str, lines: Sequence[_Line]) -> tuple[_Line, Cell, dict[str, str]] | None:

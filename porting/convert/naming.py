@@ -169,7 +169,9 @@ def against_reference(
     absent = sorted(name for name in like.wanted if name not in planned)
     lacking = [name for name in absent if not allowed(name, missing) and name not in like.buffers]
     extra = [name for name in planned if name not in like.wanted]
-    refused = [name for name in extra if not allowed(name, unexpected)]
+    copies = {one.sources for plan in plans for one in plan.tensors if one.tied and one.name in like.wanted}
+    doubles = {one.name for plan in plans for one in plan.tensors if not one.tied and one.sources in copies}
+    refused = [name for name in extra if name not in doubles and not allowed(name, unexpected)]
     place = like.checkpoint.path.name
     shapes: dict[tuple[tuple[int, ...], tuple[int, ...]], list[str]] = {}
     for name, shape in planned.items():

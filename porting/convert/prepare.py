@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from porting.checkpoint.entry import Checkpoint
 from porting.checkpoint.registry import read
@@ -50,7 +51,11 @@ def prepare(request: Request) -> Prepared:
 
 
 def _state_dict(checkpoint: Checkpoint) -> Checkpoint:
-    """The parameters of a reference that may be a training checkpoint."""
+    """The parameters of a reference that may be a training checkpoint, or a graph with constants in it."""
+    constants = frozenset(checkpoint.metadata.get("constants", ()))
+    if constants:
+        weights = {name: entry for name, entry in checkpoint.items() if name not in constants}
+        return replace(checkpoint, entries=weights)
     if "tree" not in checkpoint.metadata:
         return checkpoint
     from porting.convert.torch_state import state_dict_of

@@ -204,7 +204,7 @@ class FamilyConformance:
             here = replace(world, without=crowded_out(port_family, dialect))
             made = build(here, dialect)
             found = entries(made)
-            for name in _indispensable(made):
+            for name in _indispensable(port_family, dialect, made):
                 bound = _bound(here, dialect, {other: entry for other, entry in found.items() if other != name})
                 assert name in bound.missing, f"{dialect.name}: {name} is not missed"
 
@@ -248,13 +248,18 @@ def _one_per_row(made: Mapping[str, Made]) -> dict[str, Made]:
     return {names[len(names) // 2]: made[names[len(names) // 2]] for names in rows.values()}
 
 
-def _indispensable(made: Mapping[str, Made]) -> Iterator[str]:
-    """Tensors whose absence the rest shows: of a row that must be there, in a group that still is."""
+def _indispensable(family: Family, dialect: Dialect, made: Mapping[str, Made]) -> Iterator[str]:
+    """Tensors whose absence shows: of a row that must be there and has no tied copy, in a group that still is."""
     rows = Counter(one.group.name for one in made.values())
+    ties = (
+        (one.group.name, family.tied_row(one.row, dialect.name)) for one in made.values() if one.row.tie is not None
+    )
+    copied = {(group, row.key) for group, row in ties if row is not None}
     for name, one in _one_per_row(made).items():
         if one.row.optional or one.row.tie is not None or (rows[one.group.name] == 1 and not one.group.required):
             continue
-        yield name
+        if (one.group.name, one.row.key) not in copied:
+            yield name
 
 
 def _checked_axes(made: Mapping[str, Made]) -> Iterator[tuple[str, int]]:

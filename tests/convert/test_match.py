@@ -97,3 +97,16 @@ def test_two_models_in_one_checkpoint() -> None:
         for model in match.models
     ) == [1, 1]
     assert match.unknown == ()
+
+
+def test_a_tied_copy_takes_the_place_of_what_is_not_there() -> None:
+    """An exporter keeps one name of a tied bias, either of them. A decoder is no embedding: it may be untied."""
+    names = [name for name in as_hf(google_bert()) if name != "cls.predictions.bias"]
+    family = family_named("bert")
+    (model,) = match_as([*names, "cls.predictions.decoder.bias"], family, family.dialect("hf")).models
+    found = {name for one in model.found.values() for name in one.names.values()}
+    assert found == {*names, "cls.predictions.decoder.bias"}
+    assert model.found["cls/predictions/output_bias"].names == {(): "cls.predictions.decoder.bias"}
+    lost = [name for name in as_hf(google_bert()) if name != "bert.embeddings.word_embeddings.weight"]
+    (model,) = match_as([*lost, "cls.predictions.decoder.weight"], family, family.dialect("hf")).models
+    assert "embeddings/word_embeddings" not in model.found

@@ -156,9 +156,10 @@ def same_values(a: TensorEntry, b: TensorEntry) -> bool:
 def name_by_value(checkpoint: Checkpoint, like: Mapping[str, TensorEntry]) -> Checkpoint:
     """Gives anonymous initializers the names that their values have in another checkpoint of the same model.
 
-    A match is bit for bit, as it is or (for matrices) transposed. Whatever matches nothing, several
-    tensors, or a matrix equal to its own transpose stays anonymous, with that as its reason in
-    `metadata["anonymous"]`.
+    A match is bit for bit, as it is or (for matrices) transposed. What the reference does not hold, but
+    the model itself under a name, is a tied tensor that the exporter wrote again: it goes to
+    `metadata["copies"]`. Whatever matches nothing, several tensors, or a matrix equal to its own transpose
+    stays anonymous, with that as its reason in `metadata["anonymous"]`.
     """
     reasons: dict[str, str] = dict(checkpoint.metadata.get("anonymous", {}))
     free = [entry for name, entry in like.items() if name not in checkpoint and entry.dtype.kind != "string"]
@@ -179,7 +180,19 @@ def name_by_value(checkpoint: Checkpoint, like: Mapping[str, TensorEntry]) -> Ch
                 )
     for raw in _contested(matches):
         reasons[raw] = f"equals {matches.pop(raw)[0]}, and so does another"
-    return _renamed(checkpoint, matches, {raw: why for raw, why in reasons.items() if raw not in matches})
+    named = [entry for name, entry in checkpoint.items() if name not in reasons and name in like]
+    copies = {raw: name for raw in reasons if raw not in matches and (name := _written_again(checkpoint, raw, named))}
+    anonymous = {raw: why for raw, why in reasons.items() if raw not in matches and raw not in copies}
+    return _renamed(checkpoint, matches, copies, anonymous)
+
+
+def _written_again(checkpoint: Checkpoint, raw: str, named: Iterable[TensorEntry]) -> str | None:
+    """The one tensor of the model that an anonymous initializer equals, itself or transposed."""
+    entry = checkpoint.get(raw)
+    if entry is None or entry.count < 2:
+        return None
+    found = {name for name, _ in _matches(entry, (other for other in named if other.nbytes == entry.nbytes))}
+    return found.pop() if len(found) == 1 else None
 
 
 def _fingerprint(entry: TensorEntry) -> tuple[str, bytes]:
@@ -214,15 +227,23 @@ def _contested(matches: Mapping[str, tuple[str, bool]]) -> list[str]:
     return [raw for raw, (name, _) in matches.items() if names.count(name) > 1]
 
 
-def _renamed(checkpoint: Checkpoint, matches: Mapping[str, tuple[str, bool]], anonymous: dict[str, str]) -> Checkpoint:
+def _renamed(
+    checkpoint: Checkpoint,
+    matches: Mapping[str, tuple[str, bool]],
+    copies: Mapping[str, str],
+    anonymous: Mapping[str, str],
+) -> Checkpoint:
     entries: dict[str, TensorEntry] = {}
     renamed = dict(checkpoint.metadata.get("renamed", {}))
     for raw, entry in checkpoint.entries.items():
+        if raw in copies:
+            continue
         name, transposed = matches.get(raw, (raw, False))
         if raw in matches:
             renamed[name] = {"initializer": raw, "transposed": transposed}
         shape = entry.shape[::-1] if transposed else entry.shape
         storage = swapped(entry.storage, entry.shape) if transposed else entry.storage
         entries[name] = replace(entry, name=name, shape=shape, storage=storage)
-    told = checkpoint.metadata | {"renamed": renamed, "anonymous": anonymous}  # type: ignore[operator]
+    known = {**checkpoint.metadata.get("copies", {}), **copies}
+    told = {**checkpoint.metadata, "renamed": renamed, "anonymous": dict(anonymous), "copies": known}
     return replace(checkpoint, entries=entries, metadata=told)

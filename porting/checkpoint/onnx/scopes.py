@@ -224,6 +224,7 @@ def _scoped_weight(wiring: Wiring, graph: Graph, node: Node) -> str | None:
     scope = _scope(node.name)
     if scope is None:
         return None
+    path = module_path(scope)
     biases = [node.inputs[2]] if node.op == "Gemm" and len(node.inputs) > 2 else []
     for index in wiring.readers.get(node.outputs[0], ()) if node.outputs else ():
         reader = graph.nodes[index]
@@ -231,9 +232,10 @@ def _scoped_weight(wiring: Wiring, graph: Graph, node: Node) -> str | None:
             biases.extend(name for name in reader.inputs if name not in node.outputs)
     for bias in biases:
         stem = bias.removesuffix("bias")
-        if bias in wiring.roots and _is_named(graph, bias) and (stem.endswith((".", "in_proj_")) or bias == "bias"):
+        outer = path.startswith(stem)  # the bias is a parameter of a module around this one, tied to its own
+        sibling = stem.endswith((".", "in_proj_")) or bias == "bias"
+        if bias in wiring.roots and _is_named(graph, bias) and sibling and not (outer and path):
             return stem + "weight"
-    path = module_path(scope)
     return _join(path, "weight") if path else None
 
 
