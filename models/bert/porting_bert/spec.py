@@ -32,7 +32,7 @@ FEATURES = (
     Feature("masked_lm_weights", "batch prediction", "float32", optional=True),
     Feature("next_sentence_labels", "batch 1", "int32", optional=True, below="relations"),
     Feature("token_labels", "batch seq", "int32", optional=True),
-    Feature("label_ids", "batch", "int32", optional=True),
+    Feature("label_ids", "batch", "int32", optional=True, below="labels"),
     Feature("label_values", "batch", "float32", optional=True),
     Feature("start_positions", "batch", "int32", optional=True, below="seq"),
     Feature("end_positions", "batch", "int32", optional=True, below="seq"),
