@@ -134,9 +134,9 @@ def table(frameworks: tuple[str, ...] = FRAMEWORKS) -> str:
 
 def main() -> None:
     """Put the table into the port card."""
+    text = table()  # takes minutes: the card is read after it
     before, rest = README.read_text("utf-8").split(START)
     _, after = rest.split(END)
-    text = table()
     README.write_text(f"{before}{START}\n\n{text}\n\n{END}{after}", "utf-8")
     sys.stdout.write(text + "\n")
 
