@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from porting.checkpoint.pieces import HELD
 from porting.checkpoint.storage import MappedFile
 from porting.errors import FormatError
 
@@ -76,12 +77,15 @@ class Archive:
         if member.method == STORED:
             for at in range(0, member.size, piece):
                 yield raw[at : at + piece]
+                self._passed(member, at, piece)
             return
         engine, done, rest = zlib.decompressobj(-15), 0, b""
         at = 0
         while not engine.eof and (rest or at < len(raw)):
             chunk = rest or raw[at : at + piece]
-            at += 0 if rest else piece
+            if not rest:
+                self._passed(member, at, piece)
+                at += piece
             try:
                 out = engine.decompress(chunk, piece)
             except zlib.error as error:
@@ -97,6 +101,12 @@ class Archive:
                 member.name,
                 f"wanted {member.size} unpacked bytes, got {'more' if done > member.size else done}",
             )
+
+    def _passed(self, member: Member, at: int, length: int) -> None:
+        """Give back the pages behind a reader, HELD bytes at a time: a member may be larger than memory."""
+        start = at - at % HELD
+        if at + length >= start + HELD:
+            self.file.release(member.offset + start, min(at + length, member.packed) - start)
 
     def bytes(self, name: str, limit: int) -> bytes:
         """A whole small member.
