@@ -29,7 +29,7 @@ FEATURES = (
     Feature("input_ids", "batch seq", "int32", below="vocab_size"),
     Feature("input_mask", "batch seq", "int32", optional=True),
     Feature("segment_ids", "batch seq", "int32", optional=True, below="type_vocab_size"),
-    Feature("label_ids", "batch", "int32", optional=True),
+    Feature("label_ids", "batch", "int32", optional=True, below="labels"),
     Feature("label_values", "batch", "float32", optional=True),
     Feature("token_labels", "batch seq", "int32", optional=True),
 )
