@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import statistics
 import subprocess
@@ -121,7 +120,6 @@ def paired(name: str, source: list[Path], out: Path, command: list[str], rounds:
 def _clear(out: Path) -> None:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
-    os.sync()
 
 
 def large(folder: Path, rounds: int) -> Iterator[Line]:
