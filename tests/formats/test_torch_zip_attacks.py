@@ -123,3 +123,13 @@ def test_a_member_that_goes_on_behind_its_stream(tmp_path):
     (tmp_path / "a.pt").write_bytes(data.replace(body, bytes(len(body))))
     with pytest.raises(FormatError, match=r"a/data\.pkl"):
         read(tmp_path / "a.pt")
+
+
+def test_a_later_shard_without_a_pickle(tmp_path):
+    """Only the first shard decides the format; the others are opened because the index names them."""
+    tensors = {name: np.full(40, 1.0) for name in "abc"}
+    *_, last, index = write(tmp_path / "m.bin", tensors, format="torch", shard_size=400)
+    with zipfile.ZipFile(last, "w") as archive:
+        archive.writestr("archive/other", b"x")
+    with pytest.raises(FormatError, match=r"m-00003-of-00003\.bin: is no PyTorch checkpoint: .* no data\.pkl"):
+        read(index)

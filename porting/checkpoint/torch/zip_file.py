@@ -95,8 +95,14 @@ def _read_file(path: Path) -> Checkpoint:
 
 
 def _top_folder(archive: Archive) -> str:
-    """The folder that all records lie in, with its slash."""
-    return next(name for name in archive.members if _is_pickle_name(name)).removesuffix("data.pkl")
+    """The folder that all records lie in, with its slash.
+
+    Raises: FormatError if no pickle says which: a shard is opened because an index names it, whatever it holds.
+    """
+    pickle = next((name for name in archive.members if _is_pickle_name(name)), None)
+    if pickle is None:
+        raise FormatError(archive.file.path, "", "is no PyTorch checkpoint: the archive has no data.pkl")
+    return pickle.removesuffix("data.pkl")
 
 
 def _checked(archive: Archive, name: str, ref: StorageRef) -> Contents:
