@@ -2,7 +2,7 @@
 
 import pytest
 
-from porting.convert import plan, sizes
+from porting.convert import place, sizes
 from porting.convert.table import Dialect, Family, group, row, scope
 from porting.testing.families import FamilyConformance
 
@@ -33,14 +33,14 @@ def test_a_sound_family_passes():
 
 def test_a_planted_transpose_error_is_found(monkeypatch):
     """An engine that leaves square matrices as they are goes there and back, and is wrong all the same."""
-    order = plan._Job._share
+    order = place._Placement._share
 
     def lazy(job, *arguments):
         share = order(job, *arguments)
         square = len(set(share.dims)) == 1 and not (job.rule.split or job.rule.stack)
-        return plan.Share(share.name, share.dims, share.index, (0, 1)) if square else share
+        return place.Share(share.name, share.dims, share.index, (0, 1)) if square else share
 
-    monkeypatch.setattr(plan._Job, "_share", lazy)
+    monkeypatch.setattr(place._Placement, "_share", lazy)
     SUITE.test_there_and_back(GOOD)
     with pytest.raises(AssertionError, match="tf to pt"):
         SUITE.test_every_dialect_into_every_other(GOOD)
