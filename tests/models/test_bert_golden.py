@@ -78,6 +78,6 @@ def trained():
         yield pytest.param(framework, mode, case, marks=marks)
 
 
-@pytest.mark.parametrize(("framework", "mode", "case"), trained())
+@pytest.mark.parametrize(("framework", "mode", "case"), list(trained()))
 def test_thirty_steps_and_the_weights_after_them_are_the_originals(framework, mode, case, tmp_path):
     judge(acceptance.trajectory(framework, mode, case, tmp_path))
