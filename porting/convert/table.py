@@ -6,7 +6,7 @@ every pair of cells of a row can be derived from each other, every tie points at
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -247,8 +247,3 @@ class Family:
             for name in {str(variant.cell.template) for forms in line.cells.values() for variant in forms}:
                 found.setdefault(name, []).append(line)
         return found
-
-
-def select(rows: Sequence[Row], dialect: str) -> tuple[Row, ...]:
-    """The rows that a dialect has."""
-    return tuple(line for line in rows if dialect in line.cells)
