@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from pathlib import Path
@@ -270,6 +271,7 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run the command. A user's mistake is one line and exit code 2; a bug keeps its traceback."""
+    gc.set_threshold(50_000)  # imports and plans make many objects and no garbage
     try:
         app(prog_name="port")
     except PortError as error:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Self
 
@@ -45,9 +46,9 @@ def explain(path: Path, error: OSError) -> FormatError:
     return FormatError(path, "", f"cannot be written: {reasons.get(error.errno or 0, error.strerror or str(error))}")
 
 
-WRITE = 256 << 10
-"""Bytes given to the system at a time. Larger writes make it look for huge pages for its cache, which cost a
-virtual machine that has to fetch them from its host four times the system time of these."""
+WRITE = 1 << 20
+"""Bytes given to the system at a time. Larger writes make it look for larger pages for its cache than it has at
+hand, and a virtual machine then has to fetch them from its host: that took four times as long where it happened."""
 
 
 class Output:
@@ -78,6 +79,7 @@ class Output:
         remove_stale_parts(folder, self.names)
         self.parts = tuple(self._part(name) for name in self.names)
         self.fds: list[int] = []
+        self._turns = tuple(Lock() for _ in self.parts)
         try:
             for part in self.parts:
                 self.fds.append(os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666))
@@ -88,6 +90,20 @@ class Output:
     def _part(self, name: str) -> Path:
         return self.folder / f".{name}.{os.getpid()}.part"
 
+    def reserve(self, file: int, size: int) -> None:
+        """Take the space that file number `file` will fill: a full disk is told before a byte is written.
+
+        Writing into space that is there already also costs a third less.
+        Raises: FormatError naming the final file when the system refuses.
+        """
+        if not size:
+            return
+        try:
+            os.posix_fallocate(self.fds[file], 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):  # file systems that cannot
+                raise explain(self.folder / self.names[file], error) from None
+
     def write(self, file: int, offset: int, data: object) -> None:
         """Write all of `data` (anything with the buffer protocol) at `offset` of file number `file`.
 
@@ -95,9 +111,10 @@ class Output:
         """
         view = memoryview(data).cast("B")  # type: ignore[arg-type]
         try:
-            while view:
-                done = os.pwrite(self.fds[file], view[:WRITE], offset)
-                view, offset = view[done:], offset + done
+            with self._turns[file]:  # writes to one file exclude each other anyway: in the system, spinning
+                while view:
+                    done = os.pwrite(self.fds[file], view[:WRITE], offset)
+                    view, offset = view[done:], offset + done
         except OSError as error:
             raise explain(self.folder / self.names[file], error) from None
 

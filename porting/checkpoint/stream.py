@@ -145,6 +145,8 @@ def fill(
     progress: called with the number of bytes just written.
     Raises: what writing or a source raises; after the first failure no thread begins another tensor.
     """
+    for file in range(len(layout.files)):
+        output.reserve(file, _end(layout, file))
     for patch in layout.fixed:
         output.write(patch.file, patch.offset, patch.data)
     largest_first = sorted(layout.extents, key=lambda name: -sum(run.nbytes for run in layout.extents[name]))
@@ -163,6 +165,12 @@ def fill(
         for patch in layout.finish({name: written.checksums for name, written in done.items()}):
             output.write(patch.file, patch.offset, patch.data)
     return done
+
+
+def _end(layout: Layout, file: int) -> int:
+    """Where the last tensor of a file ends; what a format puts behind it makes the file longer."""
+    ends = [run.offset + run.nbytes for runs in layout.extents.values() for run in runs if run.file == file]
+    return max(ends, default=0)
 
 
 def _one(

@@ -18,7 +18,7 @@ from porting.checkpoint.pieces import HELD, row_boxes
 from porting.checkpoint.storage import Array, Box, Storage
 from porting.checkpoint.tiles import copy, pack, raw
 
-LARGER = 8
+LARGER = 4
 """How many times the usual piece a transpose of a large tensor moves at once."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +85,9 @@ class Ledger:
     version: int = field(default=VERSION)
 
     def to_json(self) -> str:
-        """As a JSON document, in ASCII: names and paths need not be valid Unicode."""
-        return json.dumps(asdict(self), indent=1) + "\n"
+        """As a JSON document, a tensor per line, in ASCII: names and paths need not be valid Unicode."""
+        own = ((key.name, getattr(self, key.name)) for key in fields(self))
+        return "{\n" + ",\n".join(f" {json.dumps(key)}: {_json(value)}" for key, value in own) + "\n}\n"
 
     @property
     def moved_from(self) -> list[Line]:
@@ -109,6 +110,15 @@ class Ledger:
                     count *= size
                 total += count
         return total
+
+
+def _json(value: Any) -> str:
+    """A value of the ledger: a list of tensors or sides a line each, anything else in one line."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return json.dumps({key.name: getattr(value, key.name) for key in fields(value)})
+    if isinstance(value, tuple) and value:
+        return "[\n  " + ",\n  ".join(map(_json, value)) + "\n ]"
+    return json.dumps(value)
 
 
 def content_hash(tensors: Sequence[Line]) -> str | None:

@@ -167,10 +167,14 @@ def _claim(
     for level in dict.fromkeys(line.group.at for line in lines):
         prefix = outer + scope.prefix(level)
         here = [line for line in lines if line.group.at == level]
+        near: dict[str, list[tuple[_Line, Cell]]] = {}
         for name in names:
             if name in taken or not name.startswith(prefix):
                 continue
-            hit = _hit(name[len(prefix) :], here)
+            short = name[len(prefix) :]
+            if (end := short[-_END:]) not in near:
+                near[end] = _near(end, here)
+            hit = _hit(short, near[end])
             if hit is None:
                 continue
             taken.add(name)
@@ -198,12 +202,25 @@ def _with_copies(family: Family, dialect: Dialect, found: dict[str, Found]) -> d
     return taken
 
 
-def _hit(name: str, lines: Sequence[_Line]) -> tuple[_Line, Cell, dict[str, str]] | None:
-    for line in lines:
-        for cell in line.cells:
-            raw = cell.match(name)
-            if raw is not None:
-                return line, cell, raw
+_END = 8
+"""Letters at the end of a name by which the cells are sorted out that cannot match it."""
+
+
+def _near(end: str, lines: Sequence[_Line]) -> list[tuple[_Line, Cell]]:
+    """The cells that can match a name with this end."""
+    return [
+        (line, cell)
+        for line in lines
+        for cell in line.cells
+        if any(end.endswith(tail) or tail.endswith(end) for tail in cell.tails)
+    ]
+
+
+def _hit(name: str, cells: Sequence[tuple[_Line, Cell]]) -> tuple[_Line, Cell, dict[str, str]] | None:
+    for line, cell in cells:
+        raw = cell.match(name)
+        if raw is not None:
+            return line, cell, raw
     return None
 
 

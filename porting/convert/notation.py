@@ -225,6 +225,11 @@ class Cell:
         """Names of the fields that have numbers or listed words for values, free ones left out."""
         return tuple(field.name for field in self.fields if field.kind != "free")
 
+    @cached_property
+    def tails(self) -> tuple[str, ...]:
+        """The literal ends of the spellings, each once."""
+        return tuple(dict.fromkeys(template.tail for template in self.templates))
+
     @property
     def rank(self) -> int:
         """Number of axes."""

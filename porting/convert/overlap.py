@@ -68,8 +68,16 @@ def _plain_overlap(one: Template, two: Template) -> bool:
 
 
 def _reach(a: list[_Token], b: list[_Token]) -> bool:
+    """Is there a string that both automata read to the end?"""
+    start = 0
+    for one, two in zip(a, b, strict=False):  # what both spell out can only be read in one way
+        if one[1] or two[1]:
+            break
+        if not _meet(one[0], two[0]):
+            return False
+        start += 1
     seen: set[tuple[int, int]] = set()
-    todo = [(0, 0)]
+    todo = [(start, start)]
     while todo:
         i, j = todo.pop()
         if (i, j) in seen:
