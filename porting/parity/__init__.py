@@ -1,0 +1,1 @@
+"""Two captures in, one verdict out: numpy, and no framework."""
