@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -29,7 +30,7 @@ from porting.checkpoint.write import write
 from porting.convert.registry import family_named
 from porting.convert.sample import sample_shapes
 
-PORT = [sys.executable, "-m", "porting.cli"]
+PORT = [str(Path(sys.executable).with_name("port"))]
 GROUPS = ("backbone", "pooler", "mlm", "nsp")
 LARGE = {"layer": 24, "hidden": 1024, "inner": 4096, "vocab": 30522, "positions": 512, "token_types": 2}
 SIX = {"layer": 30, "hidden": 2048, "inner": 8192, "vocab": 30522, "positions": 512, "token_types": 2}
@@ -118,8 +119,10 @@ def paired(name: str, source: list[Path], out: Path, command: list[str], rounds:
 
 
 def _clear(out: Path) -> None:
+    """An empty folder and an idle disk: nothing that was written before is still on its way there."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
+    os.sync()
 
 
 def large(folder: Path, rounds: int) -> Iterator[Line]:

@@ -284,6 +284,8 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    finally:
+        gc.freeze()  # nothing is left to be found among what lives until the end
 
 
 if __name__ == "__main__":

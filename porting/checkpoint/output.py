@@ -46,7 +46,7 @@ def explain(path: Path, error: OSError) -> FormatError:
     return FormatError(path, "", f"cannot be written: {reasons.get(error.errno or 0, error.strerror or str(error))}")
 
 
-WRITE = 1 << 20
+WRITE = 256 << 10
 """Bytes given to the system at a time. Larger writes make it look for larger pages for its cache than it has at
 hand, and a virtual machine then has to fetch them from its host: that took four times as long where it happened."""
 
