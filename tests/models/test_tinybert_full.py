@@ -13,6 +13,7 @@ from porting_tinybert.spec import SIZES, SPEC
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.large,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning"),

@@ -13,7 +13,7 @@ from porting.model.recipes import xlnet_pretrain
 from porting_xlnet.config import SIZES
 from porting_xlnet.spec import SPEC
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.slow, pytest.mark.large, pytest.mark.filterwarnings("ignore")]
 
 CONFIG = SIZES["xlnet-large"]
 TASK = "pretraining"
