@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from porting.checkpoint.entry import Checkpoint
 from porting.checkpoint.format import Format
 from porting.errors import FormatError, UsageError
+from porting.plugins import installed
 
 
 @cache
 def formats() -> dict[str, Format]:
     """All installed formats by name, in the order of their names."""
-    found = [point.load() for point in entry_points(group="porting.formats")]
+    found = [point.load() for point in installed("porting.formats")]
     return {kind.name: kind for kind in sorted(found, key=lambda kind: kind.name)}
 
 

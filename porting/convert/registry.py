@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import entry_points
 
 from porting.convert.table import Dialect, Family
 from porting.errors import TableError, UsageError
+from porting.plugins import installed
 
 
 @cache
@@ -16,7 +16,7 @@ def families() -> dict[str, Family]:
     Raises: TableError naming the distribution whose family does not load.
     """
     found: dict[str, Family] = {}
-    for point in entry_points(group="porting.families"):
+    for point in installed("porting.families"):
         family = point.load()
         if not isinstance(family, Family):
             raise TableError(f"entry point {point.name} = {point.value}: wanted a Family, got {type(family).__name__}")

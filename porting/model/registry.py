@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import entry_points
 
 from porting.errors import UsageError
 from porting.model.spec import ModelSpec
+from porting.plugins import installed
 
 
 @cache
@@ -16,7 +16,7 @@ def models() -> dict[str, ModelSpec]:
     Raises: UsageError naming the entry point that does not give a ModelSpec.
     """
     found: dict[str, ModelSpec] = {}
-    for point in entry_points(group="porting.models"):
+    for point in installed("porting.models"):
         spec = point.load()
         if not isinstance(spec, ModelSpec):
             raise UsageError(f"entry point {point.name} = {point.value}: wanted a ModelSpec, got {type(spec).__name__}")
