@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 from porting.convert.names import listed
 from porting.convert.notation import Cell
@@ -82,8 +82,9 @@ class _Line:
     row: Row
     forms: tuple[Variant, ...]
 
-    @property
+    @cached_property
     def cells(self) -> tuple[Cell, ...]:
+        """One per variant."""
         return tuple(form.cell for form in self.forms)
 
 

@@ -48,7 +48,8 @@ def strip_slots(names: Sequence[str], forms: Sequence[SlotForm]) -> tuple[tuple[
         roles: dict[str, dict[str, str]] = {}
         orphans: list[str] = []
         for role, pattern in form.roles.items():
-            for name in names:
+            before, _, after = pattern.partition("{name}")
+            for name in [name for name in names if name.endswith(after) and name.startswith(before)]:
                 parameter = parameter_of(pattern, name)
                 if parameter is None:
                     continue

@@ -45,7 +45,7 @@ class Row:
     optional: bool = False
     zeros: bool = False
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Names the row in messages and in code: the first dialect's name template."""
         return str(next(iter(self.cells.values()))[0].cell.template)
