@@ -15,7 +15,6 @@ from porting.terminal import fail, progress
 
 app = typer.Typer(
     name="port",
-    help="Moves models between TensorFlow, PyTorch, MindSpore and ONNX, and proves that the port is right.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -39,6 +38,11 @@ SourceFormat = Annotated[
 ConfigFile = Annotated[str | None, typer.Option("--config", help="Config to check against; `none` to look for none.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+
+
+@app.callback()
+def port() -> None:
+    """Moves models between TensorFlow, PyTorch, MindSpore and ONNX, and proves that the port is right."""
 
 
 @app.command()
@@ -265,6 +269,14 @@ def _show(what: dict[str, Any] | list[str]) -> None:
     typer.echo(json.dumps(what, indent=1) if isinstance(what, dict) else "\n".join(map(readable, what)))
 
 
+def _narrow(words: list[str]) -> None:
+    """Keep only the command that is asked for, if it is one: Typer makes the options of all it keeps."""
+    asked = [info for info in app.registered_commands if info.callback and info.callback.__name__ in words]
+    if asked:
+        app.registered_commands[:] = asked
+        app.registered_groups.clear()
+
+
 INTERRUPTED = 130
 """Exit code after Ctrl-C, by the convention of shells: 128 and the number of the signal."""
 
@@ -272,6 +284,7 @@ INTERRUPTED = 130
 def main() -> None:
     """Run the command. A user's mistake is one line and exit code 2; a bug keeps its traceback."""
     gc.set_threshold(50_000)  # imports and plans make many objects and no garbage
+    _narrow(sys.argv[1:2])
     try:
         app(prog_name="port")
     except PortError as error:

@@ -131,11 +131,13 @@ def _base_prefixes(names: Sequence[str], lines: Sequence[_Line]) -> list[str]:
     for name in names:
         seen.setdefault(re.sub(r"[0-9]+", "#", name), name)
     needed = [line for line in lines if line.group.required]
+    near: dict[str, list[tuple[_Line, Cell]]] = {}
     for name in seen.values():
-        for line in needed:
-            for cell in line.cells:
-                for prefix in _prefixes(cell, name):
-                    hits.setdefault(prefix, set()).add(line.row.key)
+        if (end := name[-_END:]) not in near:
+            near[end] = _near(end, needed)
+        for line, cell in near[end]:
+            for prefix in _prefixes(cell, name):
+                hits.setdefault(prefix, set()).add(line.row.key)
     most = max((len(keys) for keys in hits.values()), default=0)
     full = [prefix for prefix, keys in hits.items() if len(keys) * 2 > most]
     return sorted(full, key=lambda prefix: (-len(hits[prefix]), prefix))

@@ -48,11 +48,11 @@ def fingerprint(entry: TensorEntry) -> Fingerprint | None:
     for piece in storage_pieces(entry.storage, entry.shape, width, max(8, PIECE * width // 8)):
         bits = piece.view(_CARRIERS.get(width, np.uint64)).astype(np.uint64)
         for i, seed in enumerate(_SEEDS):
-            sums[i] = (sums[i] + int(_mixed(bits, seed).sum(dtype=np.uint64))) % 2**64
+            sums[i] = (sums[i] + int(mixed(bits, seed).sum(dtype=np.uint64))) % 2**64
     return Fingerprint(entry.count, entry.dtype.name, (sums[0], sums[1]))
 
 
-def _mixed(bits: Array, seed: int) -> Array:
+def mixed(bits: Array, seed: int) -> Array:
     """SplitMix64's finaliser (Steele, Lea and Flood, Fast Splittable Pseudorandom Number Generators, 2014)."""
     mixed = bits + np.uint64(seed)
     mixed ^= mixed >> np.uint64(30)
