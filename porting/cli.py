@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import sys
+from copy import copy
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -269,12 +270,14 @@ def _show(what: dict[str, Any] | list[str]) -> None:
     typer.echo(json.dumps(what, indent=1) if isinstance(what, dict) else "\n".join(map(readable, what)))
 
 
-def _narrow(words: list[str]) -> None:
-    """Keep only the command that is asked for, if it is one: Typer makes the options of all it keeps."""
-    asked = [info for info in app.registered_commands if info.callback and info.callback.__name__ in words]
-    if asked:
-        app.registered_commands[:] = asked
-        app.registered_groups.clear()
+def _asked(words: list[str]) -> typer.Typer:
+    """The app with the one command that is asked for, if it is one: Typer makes the options of all that it holds."""
+    named = [info for info in app.registered_commands if info.callback and info.callback.__name__ in words]
+    if not named:
+        return app
+    narrow = copy(app)
+    narrow.registered_commands, narrow.registered_groups = named, []
+    return narrow
 
 
 INTERRUPTED = 130
@@ -284,9 +287,8 @@ INTERRUPTED = 130
 def main() -> None:
     """Run the command. A user's mistake is one line and exit code 2; a bug keeps its traceback."""
     gc.set_threshold(50_000)  # imports and plans make many objects and no garbage
-    _narrow(sys.argv[1:2])
     try:
-        app(prog_name="port")
+        _asked(sys.argv[1:2])(prog_name="port")
     except PortError as error:
         fail(str(error))
         sys.exit(2)

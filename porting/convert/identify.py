@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from porting.checkpoint.entry import Checkpoint, TensorEntry
-from porting.convert.match import Match, find
+from porting.convert.find import find
+from porting.convert.match import Match
 from porting.convert.registry import families
 from porting.convert.source import open_source
 from porting.errors import MismatchError, UsageError

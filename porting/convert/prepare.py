@@ -9,7 +9,8 @@ from porting.checkpoint.entry import Checkpoint
 from porting.checkpoint.registry import read
 from porting.convert.assemble import assemble, same
 from porting.convert.config import find_config
-from porting.convert.match import Match, find
+from porting.convert.find import find
+from porting.convert.match import Match
 from porting.convert.names import allowed, collapse, ranges
 from porting.convert.naming import Wishes, against_sizes, reference, target_of
 from porting.convert.notation import FREE_WORD

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from made import as_hf, as_modelzoo, google_bert
 
-from porting.convert.match import find, match_as
+from porting.convert.find import find
+from porting.convert.match import match_as
 from porting.convert.registry import families, family_named, target_dialect
 from porting.convert.table import Dialect, Family, group, row, scope
 from porting.errors import MismatchError, UsageError
@@ -110,3 +111,14 @@ def test_a_tied_copy_takes_the_place_of_what_is_not_there() -> None:
     lost = [name for name in as_hf(google_bert()) if name != "bert.embeddings.word_embeddings.weight"]
     (model,) = match_as([*lost, "cls.predictions.decoder.weight"], family, family.dialect("hf")).models
     assert "embeddings/word_embeddings" not in model.found
+
+
+def test_a_family_that_cannot_be_does_not_hide_another() -> None:
+    names = ("base.w", "a.head", "b.head")
+    free, plain = (
+        small("free", "base.w : x", "{task*}.head : x"),
+        small("plain", "base.w : x", "a.head : x", "b.head : x"),
+    )
+    assert find(names, {"free": free, "plain": plain}).family.name == "plain"
+    with pytest.raises(UsageError, match=r"free: task has 2 values \(a, b\), wanted one"):
+        find(names, {"free": free})

@@ -8,7 +8,8 @@ import pytest
 from porting.checkpoint.dtypes import DTYPES
 from porting.checkpoint.entry import TensorEntry
 from porting.checkpoint.registry import read
-from porting.convert.match import Match, find
+from porting.convert.find import find
+from porting.convert.match import Match
 from porting.convert.registry import families
 from porting.convert.sizes import bind
 from porting.convert.zeros import Zeros

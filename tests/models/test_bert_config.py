@@ -9,7 +9,7 @@ import pytest
 from bert_support import FRAMEWORKS, PACKAGES, config, session
 
 from porting.backends.protocol import Build
-from porting.convert.match import find
+from porting.convert.find import find
 from porting.convert.registry import families
 from porting.errors import UsageError
 from porting.model.registry import models
