@@ -15,6 +15,7 @@ from porting.errors import UsageError
 
 if TYPE_CHECKING:
     from porting.backends.protocol import Build
+    from porting.model.symmetry import Symmetry
 
 Framework = Literal["pytorch", "tensorflow", "mindspore"]
 Compute = Literal["float32", "float16", "bfloat16"]
@@ -98,6 +99,8 @@ class ModelSpec:
     bounds: what a batch may not exceed, of a config: by the label of an axis its greatest length ({"seq": 512};
         RoBERTa's is less by its padding's offset), by a name that features' `below` refers to the end of their values.
     sites: dropout sites by name, in the order of computation, of a config and a build for a batch of these shapes.
+    symmetry: what may be reordered in a task's net without a change of its function; without it there are no replicas,
+        and so no noise floor of this model.
     """
 
     name: str
@@ -112,6 +115,7 @@ class ModelSpec:
     traps: tuple[str, ...] = field(default=())
     bounds: Callable[[Any], Mapping[str, int]] = no_bounds
     sites: Callable[[Any, Build, Mapping[str, tuple[int, ...]]], Mapping[str, Site]] = no_sites
+    symmetry: Callable[[Any, Build], Symmetry] | None = None
 
     def task(self, name: str) -> Task:
         """Raises: UsageError listing the tasks there are."""

@@ -10,6 +10,7 @@ from porting.errors import UsageError
 from porting.model.spec import Feature, ModelSpec, Site, Tap, Task
 from porting_bert import sizes
 from porting_bert.config import CREATE_MODEL_DROPOUT, BertConfig, bert_config, roberta_config
+from porting_bert.symmetry import symmetry
 
 IGNORED = -100
 """Label of a token that counts in no loss, as in transformers."""
@@ -166,6 +167,7 @@ SPEC = ModelSpec(
     traps=BERT_TRAPS,
     bounds=bounds,
     sites=sites,
+    symmetry=symmetry,
 )
 
 ROBERTA = ModelSpec(
@@ -186,4 +188,5 @@ ROBERTA = ModelSpec(
     traps=ROBERTA_TRAPS,
     bounds=bounds,
     sites=sites,
+    symmetry=symmetry,
 )
