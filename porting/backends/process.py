@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -195,8 +195,3 @@ def _ending(code: int) -> str:
     text = signal.strsignal(-code) or ""
     memory = "; the system kills so what takes more memory than it has" if -code == signal.SIGKILL else ""
     return f"killed by {name} ({text.lower()}){memory}"
-
-
-def last_lines(outcome: Outcome, count: int = 5) -> Sequence[str]:
-    """What to show beside the reason of a crash."""
-    return outcome.tail[-count:]

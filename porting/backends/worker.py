@@ -28,7 +28,9 @@ Progress = Callable[[Mapping[str, Any]], None]
 Verb = Callable[[Mapping[str, Any], Progress], Any]
 """Takes the job, returns JSON values. Large data go into files that the job names by absolute paths."""
 
-VERBS: dict[str, str] = {}
+VERBS: dict[str, str] = {
+    "describe": "porting.backends.device:describe",
+}
 """Where the function of each verb is, `module:function`, imported when it is called.
 
 A job may name such a place itself, as its verb.

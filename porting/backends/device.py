@@ -1,0 +1,62 @@
+"""Makes a device ready for measuring: determinism and precision set as far as it lets them, and all of it told.
+
+`porting/backends/<framework>/device.py` has `prepare(device) -> Device`, which changes the process it is called in: a
+worker's. A capture calls `prepare` before it opens its session; `port doctor` calls the same, so what it shows is what
+a capture would run with.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from typing import Any
+
+from porting.backends.names import DEVICES, Framework
+from porting.backends.switches import recorded
+from porting.version import VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device that can be used.
+
+    name: the product's (`Ascend910B2`), or the processor's. count: devices of this kind that the framework sees.
+    versions: of the framework, and of what it computes with. switches: of precision and determinism, as they are now.
+    """
+
+    name: str
+    count: int
+    versions: Mapping[str, str]
+    switches: Mapping[str, str]
+
+
+def prepare(framework: Framework, device: str) -> Device:
+    """Make a device of `names.DEVICES` ready in this process, which imports the framework.
+
+    Raises: whatever the framework raises where the device cannot be used.
+    """
+    found: Device = import_module(f"porting.backends.{framework}.device").prepare(device)
+    versions = {"porting": VERSION, "python": platform.python_version(), **found.versions}
+    return Device(found.name, found.count, versions, {**found.switches, **recorded(os.environ)})
+
+
+def describe(job: Mapping[str, Any], progress: Any) -> dict[str, Any]:
+    """The verb `describe`: a Device as JSON values. job: framework, device."""
+    del progress
+    framework = next(each for each in DEVICES if each == job["framework"])
+    return asdict(prepare(framework, job["device"]))
+
+
+def processor() -> str:
+    """The CPU's name, as Linux tells it; the architecture where it does not (aarch64 has no model name)."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:  # noqa: PTH123 - a name, not a path of ours
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.machine()
