@@ -20,7 +20,8 @@ from typing import Self
 from porting.errors import FormatError, UsageError
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether a process of that number is there."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -36,7 +37,7 @@ def remove_stale_parts(folder: Path, names: Sequence[str]) -> None:
     with suppress(OSError):
         for path in folder.iterdir():
             match = part.fullmatch(path.name)
-            if match and match[1] in names and not _alive(int(match[2])):
+            if match and match[1] in names and not alive(int(match[2])):
                 path.unlink(missing_ok=True)
 
 
