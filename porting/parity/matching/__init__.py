@@ -1,0 +1,1 @@
+"""How a mapping between two captures is proposed."""

@@ -1,0 +1,106 @@
+"""Proposes a mapping between two captures; see porting.parity.mapping."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from porting.parity.capture import Summary
+from porting.parity.mapping import Correspondence, LeftOut, Matched, Part, Side
+from porting.parity.matching.alignment import Array, align
+from porting.parity.matching.evidence import OWNERS, Member, owned_weights, owner, pair_evidence, words
+from porting.parity.matching.permuted import with_axes
+from porting.parity.matching.search import Search, last_part, summaries
+from porting.parity.matching.steps import doubt_what_heals, in_order, out_of_order
+from porting.parity.reader import Capture
+
+_ROLES = (("weight", "kernel", "gamma", "embeddings", "table"), ("bias", "beta"), ("mean",), ("var", "variance"))
+
+
+def propose(source: Capture, target: Capture) -> Correspondence:
+    """Pair the taps and the weights of two captures of one model. Reads summaries, and a sample of stored tensors.
+
+    Two passes: an alignment that keeps the order of execution (of definition, for weights), then, out of order, what
+    agrees in its values and has no partner yet, as branches are written in any order.
+    """
+    taps = _matched("taps", source, target, None)
+    weights = _matched("weights", source, target, taps)
+    return Correspondence(_title(source), _title(target), taps, weights)
+
+
+def _title(capture: Capture) -> str:
+    return f"{capture.manifest.model} in {capture.manifest.backend}"
+
+
+def _matched(part: Part, source: Capture, target: Capture, taps: Matched | None) -> Matched:
+    members = (_members(source, part), _members(target, part))
+    search = Search(part, (source, target), members, {}, [])
+    evidence = pair_evidence(*members)
+    if taps is not None:
+        evidence = evidence + _by_owner(members, (source, target), taps)
+    keys = [[one.summary.hash if part == "taps" else i for i, one in enumerate(side)] for side in members]
+    in_order(search, align(evidence, (keys[0], keys[1])))
+    out_of_order(search)
+    if part == "taps":
+        doubt_what_heals(search)
+    return _finished(search)
+
+
+def _members(capture: Capture, part: Part) -> list[Member]:
+    """Taps with the sizes of their modules' weights; weights, within a module in one order for all frameworks."""
+    known = summaries(capture, part)
+    if part == "taps":
+        owned = owned_weights(list(known), summaries(capture, "weights"))
+        return [
+            Member(one, tuple(sorted(tuple(sorted(w.shape)) for w in owned.get(name, ()) if len(w.shape))))
+            for name, one in known.items()
+        ]
+    groups: dict[str, list[Summary]] = {}
+    for name, one in known.items():
+        groups.setdefault(_module(name), []).append(one)
+    return [Member(one) for group in groups.values() for one in sorted(group, key=lambda s: _role(s.name))]
+
+
+def _module(weight: str) -> str:
+    return weight[: max(weight.rfind("."), weight.rfind("/"), 0)]
+
+
+def _role(weight: str) -> int:
+    """Kernels, then biases, means, variances, then the rest."""
+    found = words(last_part(weight)) | {last_part(weight)}
+    return next((i for i, role in enumerate(_ROLES) if found & set(role)), len(_ROLES))
+
+
+def _by_owner(members: tuple[list[Member], list[Member]], captures: tuple[Capture, Capture], taps: Matched) -> Array:
+    """Evidence from the modules: weights of modules whose taps are paired, against those of others."""
+    partner = {pair.source: pair.target for pair in taps.pairs}
+    taken = set(partner.values())
+    owners = [
+        [owner(one.name, set(summaries(capture, "taps"))) for one in side]
+        for side, capture in zip(members, captures, strict=True)
+    ]
+    found = np.zeros((len(owners[0]), len(owners[1])))
+    for i, mine in enumerate(owners[0]):
+        for j, theirs in enumerate(owners[1]):
+            if mine in partner or theirs in taken:
+                found[i, j] = 2 * OWNERS if mine is not None and partner.get(mine) == theirs else -OWNERS
+    return found
+
+
+def _finished(search: Search) -> Matched:
+    """Pairs with their axes; what has none is named."""
+    pairs = with_axes(search)
+    used = {pair.source for pair in pairs}, {pair.target for pair in pairs}
+    named = {one.source for one in search.ambiguous}, {name for one in search.ambiguous for name in one.targets}
+    left_out: list[LeftOut] = []
+    unmatched: dict[Side, tuple[str, ...]] = {}
+    sides: tuple[Side, Side] = ("source", "target")
+    for place, side in enumerate(sides):
+        rest = [one for one in search.members[place] if one.name not in used[place] | named[place]]
+        known = {one.summary.hash: one.name for one in search.members[place] if one.name in used[place]}
+        again = [one for one in rest if search.part == "taps" and one.summary.hash in known]
+        left_out += [
+            LeftOut(side, one.name, f"the same bytes as {known[one.summary.hash]}, which has a partner")
+            for one in again
+        ]
+        unmatched[side] = tuple(one.name for one in rest if one not in again)
+    return Matched(tuple(pairs), tuple(search.ambiguous), tuple(left_out), unmatched)
