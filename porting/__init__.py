@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from porting.convert.diff import diff
     from porting.convert.inspect import inspect
     from porting.convert.verify import verify
+    from porting.parity.matching.propose import propose_mapping
+    from porting.parity.own import capture
+    from porting.parity.reader import read_capture
 
 __all__ = [
     "FormatError",
@@ -32,18 +35,24 @@ __all__ = [
     "TableError",
     "UsageError",
     "__version__",
+    "capture",
     "convert",
     "diff",
     "inspect",
+    "propose_mapping",
     "read",
+    "read_capture",
     "verify",
     "write",
 ]
 
 _WHERE = {
+    "capture": "porting.parity.own",
     "diff": "porting.convert.diff",
     "inspect": "porting.convert.inspect",
+    "propose_mapping": "porting.parity.matching.propose",
     "read": "porting.checkpoint.registry",
+    "read_capture": "porting.parity.reader",
     "verify": "porting.convert.verify",
     "write": "porting.checkpoint.write",
 }

@@ -274,7 +274,9 @@ def _show(what: dict[str, Any] | list[str]) -> None:
 
 def _asked(words: list[str]) -> typer.Typer:
     """The app with the one command that is asked for, if it is one: Typer makes the options of all that it holds."""
-    named = [info for info in app.registered_commands if info.callback and info.callback.__name__ in words]
+    named = [
+        info for info in app.registered_commands if info.callback and (info.name or info.callback.__name__) in words
+    ]
     if not named:
         return app
     narrow = copy(app)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,3 +24,27 @@ def doctor(as_json: Json = False) -> None:
     found = examine()
     lines = [json.dumps(found.to_json(), indent=1)] if as_json else map(readable, examination_lines(found))
     typer.echo("\n".join(lines))
+
+
+@commands.command("map")
+def map_names(
+    a: Annotated[Path, typer.Argument(help="A capture: the source.", show_default=False)],
+    b: Annotated[Path, typer.Argument(help="A capture of the same model elsewhere: the target.", show_default=False)],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write a TOML file, to correct and to compare with.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Propose which tap and which weight of one capture is which of another. Exit code 1 if something stays open."""
+    from porting.parity.mapping_file import write_mapping
+    from porting.parity.mapping_text import mapping_json, mapping_lines
+    from porting.parity.matching.propose import propose_mapping
+    from porting.parity.reader import read_capture
+
+    found = propose_mapping(read_capture(a), read_capture(b))
+    if output is not None:
+        write_mapping(found, output, overwrite=overwrite)
+    lines = [json.dumps(mapping_json(found), indent=1)] if as_json else list(map(readable, mapping_lines(found)))
+    typer.echo("\n".join(lines))
+    raise typer.Exit(0 if found.settled else 1)

@@ -1,6 +1,6 @@
 """Which tensor of one capture is which of another, where names and layouts are each framework's own.
 
-`propose` aligns the taps of two captures in the order of execution, by shape, values, names and by the weights of their
+`propose_mapping` aligns the taps of two captures in the order of execution, by shape, values, names and by the weights of their
 modules, and the weights likewise. What nothing decides is ambiguous, and stays open until the user decides
 it in the file (`porting.parity.mapping_file`).
 """

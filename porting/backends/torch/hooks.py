@@ -147,7 +147,7 @@ class TorchWatched:
                     keep(section, name, _host(moment))
         return {
             "step": 0,
-            "loss": float(loss),
+            "loss": float(loss.detach()),
             "lr": rates[0] if len(rates) == 1 else rates,
             "grad_norm": squares**0.5,
             "loss_scale": 1.0,

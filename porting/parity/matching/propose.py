@@ -16,7 +16,7 @@ from porting.parity.reader import Capture
 _ROLES = (("weight", "kernel", "gamma", "embeddings", "table"), ("bias", "beta"), ("mean",), ("var", "variance"))
 
 
-def propose(source: Capture, target: Capture) -> Correspondence:
+def propose_mapping(source: Capture, target: Capture) -> Correspondence:
     """Pair the taps and the weights of two captures of one model. Reads summaries, and a sample of stored tensors.
 
     Two passes: an alignment that keeps the order of execution (of definition, for weights), then, out of order, what
