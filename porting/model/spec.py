@@ -15,6 +15,7 @@ from porting.errors import UsageError
 
 if TYPE_CHECKING:
     from porting.backends.protocol import Build
+    from porting.model.probe import Probe
     from porting.model.symmetry import Symmetry
 
 Framework = Literal["pytorch", "tensorflow", "mindspore"]
@@ -101,6 +102,7 @@ class ModelSpec:
     sites: dropout sites by name, in the order of computation, of a config and a build for a batch of these shapes.
     symmetry: what may be reordered in a task's net without a change of its function; without it there are no replicas,
         and so no noise floor of this model.
+    probe: weights and a batch of a task on which mistakes show; without it only a user's own are compared.
     """
 
     name: str
@@ -116,6 +118,7 @@ class ModelSpec:
     bounds: Callable[[Any], Mapping[str, int]] = no_bounds
     sites: Callable[[Any, Build, Mapping[str, tuple[int, ...]]], Mapping[str, Site]] = no_sites
     symmetry: Callable[[Any, Build], Symmetry] | None = None
+    probe: Callable[[Any, Build], Probe] | None = None
 
     def task(self, name: str) -> Task:
         """Raises: UsageError listing the tasks there are."""

@@ -10,6 +10,7 @@ from porting.errors import UsageError
 from porting.model.spec import Feature, ModelSpec, Site, Tap, Task
 from porting_bert import sizes
 from porting_bert.config import CREATE_MODEL_DROPOUT, BertConfig, bert_config, roberta_config
+from porting_bert.probe import probe
 from porting_bert.symmetry import symmetry
 
 IGNORED = -100
@@ -168,6 +169,7 @@ SPEC = ModelSpec(
     bounds=bounds,
     sites=sites,
     symmetry=symmetry,
+    probe=probe,
 )
 
 ROBERTA = ModelSpec(
@@ -189,4 +191,5 @@ ROBERTA = ModelSpec(
     bounds=bounds,
     sites=sites,
     symmetry=symmetry,
+    probe=probe,
 )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from porting.model.spec import Feature, ModelSpec, Tap, Task
 from porting_tinybert.config import TinyBertConfig, configure
 from porting_tinybert.layout import sites
+from porting_tinybert.probe import probe
 from porting_tinybert.symmetry import symmetry
 
 _TEXT = ("input_ids", "input_mask", "segment_ids")
@@ -113,4 +114,5 @@ SPEC = ModelSpec(
     bounds=bounds,
     sites=sites,
     symmetry=symmetry,
+    probe=probe,
 )

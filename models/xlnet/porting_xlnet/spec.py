@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from porting.errors import UsageError
 from porting.model.spec import Feature, ModelSpec, Site, Tap, Task
 from porting_xlnet.config import SIZES, XLNetConfig, configure
+from porting_xlnet.probe import probe
 from porting_xlnet.symmetry import symmetry
 
 if TYPE_CHECKING:
@@ -200,4 +201,5 @@ SPEC = ModelSpec(
     bounds=lambda config: {"n_token": config.n_token, "layer": config.n_layer, "hidden": config.d_model},
     sites=sites,
     symmetry=symmetry,
+    probe=probe,
 )

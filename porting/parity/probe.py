@@ -1,0 +1,104 @@
+"""The probe: weights, a batch and a recipe made so that each mistake of the catalogue shows.
+
+On a trained model's weights and a user's batch some mistakes cannot show: a mask of -10000 and one of -1e9 are the
+same bits unless a row is fully masked, epsilons differ by rounding unless a variance is small. How each mistake of the
+catalogue shows here is in docs/probe.md; what draws the values is declared by each family (`ModelSpec.probe`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from porting.errors import UsageError
+from porting.model.names import names_in
+from porting.model.probe import Probe
+from porting.model.recipe import Clip, Recipe, Schedule
+from porting.model.spec import Config, ModelSpec
+from porting.model.symmetry import Symmetry
+from porting.parity.replica import symmetry_of
+
+if TYPE_CHECKING:
+    from porting.backends.protocol import Array, Build
+
+EXAMPLES = 5
+LENGTH = 12
+"""Of the batch, unless the model takes less: every kind of mask occurs."""
+
+RECIPE = Recipe(
+    name="probe",
+    schedule=Schedule("constant", peak=1e-3),
+    weight_decay=0.1,
+    epsilon=1e-6,
+    excludes=("LayerNorm", "layer_norm", "bias"),
+    clip=Clip("global_norm", 1.0),
+)
+"""Adam with a decay that shows in one step, a clip far below the probe's gradient norm, no bias correction."""
+
+
+def probe_batch(
+    spec: ModelSpec, config: Config, build: Build, *, seed: int = 0, batch: int = EXAMPLES, seq: int = LENGTH
+) -> dict[str, Array]:
+    """A batch of a task, all optional features included, at most as long as the model takes.
+
+    Raises: UsageError for a model that declares no probe.
+    """
+    longest = spec.bounds(config).get("seq", seq)
+    return dict(_probe_of(spec, config, build).batch(_generator(seed, "batch"), batch, min(seq, longest)))
+
+
+def probe_weights(
+    spec: ModelSpec,
+    config: Config,
+    build: Build,
+    shapes: Mapping[str, tuple[int, ...]],
+    dialect: str,
+    *,
+    seed: int = 0,
+) -> dict[str, Array]:
+    """Values for parameters of these shapes, float32, by name in a dialect of the family.
+
+    Values are drawn in that dialect's layout: draw them in one, the first, and convert them for the others.
+    Raises: UsageError for a model that declares no probe, or a parameter for which it has no draw.
+    """
+    probe, symmetry = _probe_of(spec, config, build), symmetry_of(spec, config, build)
+    named = names_in(spec.family, dialect, symmetry.dialect, tuple(shapes))
+    problems = [name for name in shapes if _draw(probe, named[name].name, symmetry) is None]
+    if problems:
+        raise UsageError(f"{spec.name}: its probe has no draw for", *(f"  {name}" for name in problems))
+    found = {}
+    for name, shape in shapes.items():
+        mean, std = _draw(probe, named[name].name, symmetry) or (0.0, 0.0)
+        normal = _generator(seed, name).standard_normal(shape, np.float32)
+        found[name] = np.float32(mean) + np.float32(std) * normal
+    return found
+
+
+def _probe_of(spec: ModelSpec, config: Config, build: Build) -> Probe:
+    if spec.probe is None:
+        raise UsageError(
+            f"{spec.name}: no probe: its ModelSpec declares no `probe`"
+            " (a function of config and build that returns a porting.model.probe.Probe)"
+        )
+    return spec.probe(config, build)
+
+
+def _draw(probe: Probe, name: str, symmetry: Symmetry) -> tuple[float, float] | None:
+    """Mean and standard deviation of a parameter by its name in the symmetry's dialect; None if no draw fits."""
+    draw = next((draw for draw in probe.draws if fnmatchcase(name, draw.name)), None)
+    if draw is None:
+        return None
+    sizes = symmetry.part(name.partition(".")[0]).sizes
+    root = prod(sizes[label] for label in draw.over) ** 0.5
+    return draw.mean / root, draw.std / root
+
+
+def _generator(seed: int, name: str) -> np.random.Generator:
+    """Philox, keyed by seed and name: no order of calls changes what is drawn."""
+    key = hashlib.sha256(f"{seed}\0{name}".encode()).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(key[:16], "little")))
