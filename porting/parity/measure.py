@@ -1,0 +1,230 @@
+"""Measures of a pair of tensors: one pass over pieces that stay in a core's cache, sums in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from math import inf, isfinite, nan, prod, sqrt
+from typing import Any, Literal
+
+import numpy as np
+
+from porting.parity.capture import Summary
+from porting.parity.deviation import Deviation
+from porting.parity.divergence import divergences
+from porting.parity.histogram import LogHistogram
+from porting.parity.sketch import decode
+from porting.parity.ulp import distances, is_floating
+from porting.parity.widen import float_of
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Measures = Literal["core", "all"]
+Seen = Callable[[Array, Array], None]
+
+PIECE = 1 << 17
+"""Elements taken at a time: with two float64 buffers, three megabytes in float32."""
+
+_RUN = 1 << 13
+"""Elements of a dot product. OpenBLAS, numpy's, takes threads for more than 10,000 and lets them wait for each other,
+which on a busy machine made a comparison four times slower."""
+
+
+def deviation(
+    source: Array, target: Array, *, logits: bool = False, measures: Measures = "all", seen: Seen | None = None
+) -> Deviation:
+    """Measure what target deviates from source.
+
+    source, target: of one shape, memory maps or arrays of any real dtypes. logits: rows of the last axis are those of a
+    softmax. measures: `core` leaves out cosine, mean and p95, ULP and KL. seen: is given each two flat pieces before
+    they are measured. Squares are summed as they are, so float64 values should lie between 1e-154 and 1e154.
+    Raises: ValueError for different shapes.
+    """
+    if source.shape != target.shape:
+        raise ValueError(f"wanted two tensors of one shape, got {source.shape} and {target.shape}")
+    a, b = np.ascontiguousarray(source).reshape(-1), np.ascontiguousarray(target).reshape(-1)
+    classes = source.shape[-1] if logits and measures == "all" and source.ndim and source.size else 0
+    sums = _Sums(everything=measures == "all", classes=classes, ulp=a.dtype == b.dtype and is_floating(a.dtype))
+    step = max(PIECE // classes, 1) * classes if classes else PIECE
+    buffers = np.empty((2, min(step, a.size)), np.float64)
+    for at in range(0, a.size, step):
+        one, two = a[at : at + step], b[at : at + step]
+        if seen is not None:
+            seen(one, two)
+        sums.add(one, two, at, buffers[:, : one.size])
+    return sums.deviation(a, b, source.shape)
+
+
+@dataclass(slots=True)
+class _Sums:
+    """What has been found so far. square: of source, target and difference. place: flat index of the largest."""
+
+    everything: bool
+    classes: int
+    ulp: bool
+    square: Array = field(default_factory=lambda: np.zeros(3))
+    product: float = 0.0
+    scale: float = 0.0
+    largest: float = -1.0
+    place: int = 0
+    total: float = 0.0
+    sizes: LogHistogram = field(default_factory=LogHistogram)
+    ulps: float = 0.0
+    most_ulps: float = 0.0
+    nan: Array = field(default_factory=lambda: np.zeros(2, np.int64))
+    inf: Array = field(default_factory=lambda: np.zeros(2, np.int64))
+    left_out: int = 0
+    unlike: int = 0
+    rows: list[Array] = field(default_factory=list)
+    equal: bool = True
+
+    def add(self, one: Array, two: Array, at: int, buffers: Array) -> None:
+        """Take two flat pieces, which begin at flat index `at`. buffers: (2, elements) float64."""
+        s, t = buffers
+        values = float_of(one)
+        np.copyto(s, values)
+        np.copyto(t, float_of(two))
+        if self.classes:
+            self.rows.append(divergences(s.reshape(-1, self.classes), t.reshape(-1, self.classes)))
+        squares = _dot(s, s), _dot(t, t)
+        good = None
+        if not isfinite(sum(squares)):
+            good, values = self._set_aside(s, t), s
+            squares = _dot(s, s), _dot(t, t)
+        if self.everything:
+            self.product += _dot(s, t)
+        self.scale = max(self.scale, float(values.max()), -float(values.min()))
+        np.subtract(t, s, out=t)
+        apart = _dot(t, t)
+        self.square += (*squares, apart)
+        self.equal = self.equal and not apart and one.tobytes() == two.tobytes()
+        np.abs(t, out=t)
+        self._largest(t, at, good)
+        if self.everything:
+            self._extras(one, two, t, good)
+
+    def _set_aside(self, s: Array, t: Array) -> Array:
+        """Count what is not finite and put zeros there. Returns which elements are finite on both sides."""
+        for side, values in enumerate((s, t)):
+            self.nan[side] += np.isnan(values).sum()
+            self.inf[side] += np.isinf(values).sum()
+        good: Array = np.isfinite(s) & np.isfinite(t)
+        same = (s == t) | (np.isnan(s) & np.isnan(t))
+        self.left_out += int((~good).sum())
+        self.unlike += int((~good & ~same).sum())
+        s[~good] = t[~good] = 0
+        return good
+
+    def _largest(self, apart: Array, at: int, good: Array | None) -> None:
+        """apart: |difference|, zero where an element does not count."""
+        here = int(apart.argmax())
+        if apart[here] > self.largest:
+            if good is not None and not good[here]:  # all that counts is zero here: show an element that counts
+                if not good.any():
+                    return
+                here = int(good.argmax())
+            self.largest, self.place = float(apart[here]), at + here
+
+    def _extras(self, one: Array, two: Array, apart: Array, good: Array | None) -> None:
+        self.total += float(apart.sum())
+        self.sizes.add(apart if good is None else apart[good])
+        if self.ulp:
+            ulps = distances(one, two)
+            if good is not None:
+                ulps[~good] = 0
+            self.ulps += float(ulps.sum())
+            self.most_ulps = max(self.most_ulps, float(ulps.max()))
+
+    def deviation(self, source: Array, target: Array, shape: tuple[int, ...]) -> Deviation:
+        """The measures. source, target: flat."""
+        ss, tt, dd = (float(x) for x in self.square)
+        count = source.size - self.left_out
+        most = max(self.largest, 0.0)
+        found = Deviation(
+            elements=source.size,
+            rel_l2=ratio(sqrt(dd), sqrt(ss)),
+            norm_ratio=ratio(sqrt(tt), sqrt(ss), both_zero=1.0),
+            max_abs=most,
+            max_rel=ratio(most, self.scale),
+            nan=(int(self.nan[0]), int(self.nan[1])),
+            inf=(int(self.inf[0]), int(self.inf[1])),
+            unlike=self.unlike,
+            worst=_worst(source, target, shape, self.place) if self.largest >= 0 else None,
+            bitwise=self.equal,
+        )
+        return self._with_extras(found, count) if self.everything else found
+
+    def _with_extras(self, found: Deviation, count: int) -> Deviation:
+        rows = np.concatenate(self.rows) if self.rows else np.empty(0)
+        mean = self.total / count if count else 0.0
+        p95 = min(self.sizes.quantile(0.95), found.max_abs or 0.0)
+        ss, tt, _ = self.square
+        return replace(
+            found,
+            cosine=float(self.product / sqrt(ss) / sqrt(tt)) if ss and tt else nan,
+            mean_rel=ratio(mean, self.scale),
+            p95_rel=ratio(p95, self.scale),
+            mean_ulp=(self.ulps / count if count else 0.0) if self.ulp else None,
+            max_ulp=int(self.most_ulps) if self.ulp else None,
+            kl_mean=float(rows.mean()) if rows.size else None,
+            kl_p95=float(np.quantile(rows, 0.95)) if rows.size else None,
+        )
+
+
+def _dot(a: Array, b: Array) -> float:
+    whole = a.size - a.size % _RUN
+    runs = np.matmul(a[:whole].reshape(-1, 1, _RUN), b[:whole].reshape(-1, _RUN, 1))
+    return float(runs.sum() + np.dot(a[whole:], b[whole:]))
+
+
+def ratio(part: float, whole: float, *, both_zero: float = 0.0) -> float:
+    """One over the other; infinite where only the whole is zero."""
+    if whole:
+        return part / whole
+    return inf if part else both_zero
+
+
+def identical(summary: Summary) -> Deviation:
+    """The deviation of a tensor from one with the same bytes."""
+    return Deviation(
+        elements=prod(summary.shape),
+        rel_l2=0.0,
+        norm_ratio=1.0,
+        max_abs=0.0,
+        max_rel=0.0,
+        nan=(summary.nan, summary.nan),
+        inf=(summary.inf, summary.inf),
+        bitwise=True,
+    )
+
+
+def estimate(source: Summary, target: Summary) -> Deviation:
+    """The deviation of two tensors of one shape, of which nothing but summaries is known.
+
+    The relative L2 is that of the sketches: see `porting.parity.sketch` for its standard error. Their float32 buckets
+    cannot tell less than 1e-7 from zero.
+    Raises: ValueError for different shapes, or a summary without a sketch.
+    """
+    if source.shape != target.shape:
+        raise ValueError(f"wanted two tensors of one shape, got {source.shape} and {target.shape}")
+    if (source.hash, source.dtype) == (target.hash, target.dtype):
+        return identical(source)
+    return estimated(source, target, (decode(source.sketch), decode(target.sketch)))
+
+
+def estimated(source: Summary, target: Summary, sketches: tuple[Array, Array]) -> Deviation:
+    """The deviation by sketches that were made or read elsewhere."""
+    a, b = sketches
+    apart = float(np.linalg.norm(b - a))
+    return Deviation(
+        elements=prod(source.shape),
+        rel_l2=ratio(apart, source.l2),
+        norm_ratio=ratio(target.l2, source.l2, both_zero=1.0),
+        nan=(source.nan, target.nan),
+        inf=(source.inf, target.inf),
+        estimated=True,
+    )
+
+
+def _worst(source: Array, target: Array, shape: tuple[int, ...], place: int) -> tuple[tuple[int, ...], float, float]:
+    index = tuple(int(i) for i in np.unravel_index(place, shape))
+    return index, float(source[place]), float(target[place])
