@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from math import inf, isfinite, nan, prod, sqrt
 from typing import Any, Literal
@@ -36,36 +36,58 @@ def deviation(
 
     source, target: of one shape, memory maps or arrays of any real dtypes. logits: rows of the last axis are those of a
     softmax. measures: `core` leaves out cosine, mean and p95, ULP and KL. seen: is given each two flat pieces before
-    they are measured. Squares are summed as they are, so float64 values should lie between 1e-154 and 1e154.
+    they are measured. Squares are summed as they are: of float64 values beyond 1e154 they are infinite.
     Raises: ValueError for different shapes.
     """
     if source.shape != target.shape:
         raise ValueError(f"wanted two tensors of one shape, got {source.shape} and {target.shape}")
     a, b = np.ascontiguousarray(source).reshape(-1), np.ascontiguousarray(target).reshape(-1)
-    classes = source.shape[-1] if logits and measures == "all" and source.ndim and source.size else 0
-    sums = _Sums(everything=measures == "all", classes=classes, ulp=a.dtype == b.dtype and is_floating(a.dtype))
-    step = max(PIECE // classes, 1) * classes if classes else PIECE
-    buffers = np.empty((2, min(step, a.size)), np.float64)
-    for at in range(0, a.size, step):
-        one, two = a[at : at + step], b[at : at + step]
-        if seen is not None:
-            seen(one, two)
-        sums.add(one, two, at, buffers[:, : one.size])
-    return sums.deviation(a, b, source.shape)
+    classes = source.shape[-1] if logits and source.ndim and source.size else 1
+    step = max(PIECE // classes, 1) * classes
+
+    def pieces() -> Iterator[tuple[Array, Array]]:
+        for at in range(0, a.size, step):
+            one, two = a[at : at + step], b[at : at + step]
+            if seen is not None:
+                seen(one, two)
+            yield one, two
+
+    return deviation_of(pieces(), source.shape, classes=classes if logits else 0, measures=measures)
+
+
+def deviation_of(
+    pieces: Iterable[tuple[Array, Array]], shape: tuple[int, ...], *, classes: int = 0, measures: Measures = "all"
+) -> Deviation:
+    """Measure tensors that come in flat pieces of source and target, in order; together they have this shape.
+
+    classes: of logits, whose rows the pieces then hold whole; 0 for what is none.
+    """
+    sums = _Sums(measures == "all", classes if classes > 1 and measures == "all" else 0)
+    buffers = np.empty((2, 0))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for one, two in pieces:
+            if one.size > buffers.shape[1]:
+                buffers = np.empty((2, one.size))
+            sums.add(one, two, buffers[:, : one.size])
+    return sums.deviation(shape)
 
 
 @dataclass(slots=True)
 class _Sums:
-    """What has been found so far. square: of source, target and difference. place: flat index of the largest."""
+    """What has been found so far.
+
+    square: of source, target and difference. worst: flat index of the largest difference, and both values there.
+    """
 
     everything: bool
     classes: int
-    ulp: bool
+    elements: int = 0
+    ulp: bool = True
     square: Array = field(default_factory=lambda: np.zeros(3))
     product: float = 0.0
     scale: float = 0.0
     largest: float = -1.0
-    place: int = 0
+    worst: tuple[int, float, float] = (0, 0.0, 0.0)
     total: float = 0.0
     sizes: LogHistogram = field(default_factory=LogHistogram)
     ulps: float = 0.0
@@ -77,8 +99,8 @@ class _Sums:
     rows: list[Array] = field(default_factory=list)
     equal: bool = True
 
-    def add(self, one: Array, two: Array, at: int, buffers: Array) -> None:
-        """Take two flat pieces, which begin at flat index `at`. buffers: (2, elements) float64."""
+    def add(self, one: Array, two: Array, buffers: Array) -> None:
+        """Take the next two flat pieces. buffers: (2, elements) float64."""
         s, t = buffers
         values = float_of(one)
         np.copyto(s, values)
@@ -98,9 +120,10 @@ class _Sums:
         self.square += (*squares, apart)
         self.equal = self.equal and not apart and one.tobytes() == two.tobytes()
         np.abs(t, out=t)
-        self._largest(t, at, good)
+        self._largest(one, two, t, good)
         if self.everything:
             self._extras(one, two, t, good)
+        self.elements += one.size
 
     def _set_aside(self, s: Array, t: Array) -> Array:
         """Count what is not finite and put zeros there. Returns which elements are finite on both sides."""
@@ -114,7 +137,7 @@ class _Sums:
         s[~good] = t[~good] = 0
         return good
 
-    def _largest(self, apart: Array, at: int, good: Array | None) -> None:
+    def _largest(self, one: Array, two: Array, apart: Array, good: Array | None) -> None:
         """apart: |difference|, zero where an element does not count."""
         here = int(apart.argmax())
         if apart[here] > self.largest:
@@ -122,11 +145,13 @@ class _Sums:
                 if not good.any():
                     return
                 here = int(good.argmax())
-            self.largest, self.place = float(apart[here]), at + here
+            self.largest = float(apart[here])
+            self.worst = self.elements + here, float(one[here]), float(two[here])
 
     def _extras(self, one: Array, two: Array, apart: Array, good: Array | None) -> None:
         self.total += float(apart.sum())
         self.sizes.add(apart if good is None else apart[good])
+        self.ulp = self.ulp and one.dtype == two.dtype and is_floating(one.dtype)
         if self.ulp:
             ulps = distances(one, two)
             if good is not None:
@@ -134,13 +159,15 @@ class _Sums:
             self.ulps += float(ulps.sum())
             self.most_ulps = max(self.most_ulps, float(ulps.max()))
 
-    def deviation(self, source: Array, target: Array, shape: tuple[int, ...]) -> Deviation:
-        """The measures. source, target: flat."""
+    def deviation(self, shape: tuple[int, ...]) -> Deviation:
+        """The measures."""
         ss, tt, dd = (float(x) for x in self.square)
-        count = source.size - self.left_out
+        count = self.elements - self.left_out
         most = max(self.largest, 0.0)
+        place, *values = self.worst
+        index = tuple(int(i) for i in np.unravel_index(place, shape)) if self.largest >= 0 else ()
         found = Deviation(
-            elements=source.size,
+            elements=self.elements,
             rel_l2=ratio(sqrt(dd), sqrt(ss)),
             norm_ratio=ratio(sqrt(tt), sqrt(ss), both_zero=1.0),
             max_abs=most,
@@ -148,7 +175,7 @@ class _Sums:
             nan=(int(self.nan[0]), int(self.nan[1])),
             inf=(int(self.inf[0]), int(self.inf[1])),
             unlike=self.unlike,
-            worst=_worst(source, target, shape, self.place) if self.largest >= 0 else None,
+            worst=(index, values[0], values[1]) if self.largest >= 0 else None,
             bitwise=self.equal,
         )
         return self._with_extras(found, count) if self.everything else found
@@ -223,8 +250,3 @@ def estimated(source: Summary, target: Summary, sketches: tuple[Array, Array]) -
         inf=(source.inf, target.inf),
         estimated=True,
     )
-
-
-def _worst(source: Array, target: Array, shape: tuple[int, ...], place: int) -> tuple[tuple[int, ...], float, float]:
-    index = tuple(int(i) for i in np.unravel_index(place, shape))
-    return index, float(source[place]), float(target[place])
