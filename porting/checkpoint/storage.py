@@ -71,7 +71,7 @@ class MappedFile:
             self.fd = -1
             try:
                 os.close(fd)
-            except OSError:
+            except (OSError, AttributeError):  # at the interpreter's end, os may be gone before this is
                 return
 
     @property

@@ -11,14 +11,24 @@ from typing import Any
 
 from porting.checkpoint.output import Output
 from porting.errors import FormatError, MismatchError
-from porting.parity.mapping import PARTS, Ambiguous, Correspondence, LeftOut, Matched, Pairing, Part, Side
-
-SIDES: tuple[Side, Side] = ("source", "target")
+from porting.parity.mapping import (
+    PARTS,
+    SIDES,
+    Ambiguous,
+    Correspondence,
+    LeftOut,
+    Matched,
+    Pairing,
+    Part,
+    Side,
+    completed,
+)
 
 _HEAD = """\
 # Which tensor of the source is which of the target. Correct it, and give it to `port compare --mapping`.
 #
 # [[taps.pair]]       source, target; axes: target.transpose(axes) lies like the source, [] where it does as it is.
+#                     split: the shape that the target is given before that, where it folds axes in another order.
 #                     confidence and reason say why the pair was proposed; they may be left away.
 # [[taps.ambiguous]]  nothing decides: make a pair of it, or move its names elsewhere. Not compared as it stands.
 # [[taps.left_out]]   needs no partner, for the reason given.
@@ -28,11 +38,11 @@ _HEAD = """\
 """
 
 _KEYS: Mapping[str, Mapping[str, type]] = {
-    "pair": {"source": str, "target": str, "axes": list, "confidence": float, "reason": str},
+    "pair": {"source": str, "target": str, "axes": list, "split": list, "confidence": float, "reason": str},
     "ambiguous": {"source": str, "targets": list, "reason": str},
     "left_out": {"side": str, "name": str, "reason": str},
 }
-_OPTIONAL = {"axes", "confidence"}
+_OPTIONAL = {"axes", "split", "confidence"}
 
 
 def write_mapping(mapping: Correspondence, path: Path, *, overwrite: bool = False) -> Path:
@@ -69,7 +79,8 @@ def mapping_text(mapping: Correspondence) -> str:
 def _blocks(part: Part, matched: Matched) -> Iterator[str]:
     for kind, rows in (("pair", matched.pairs), ("ambiguous", matched.ambiguous), ("left_out", matched.left_out)):
         for row in rows:
-            lines = (f"{key} = {_toml(getattr(row, key))}" for key in _KEYS[kind])
+            keys = (key for key in _KEYS[kind] if key != "split" or getattr(row, key))
+            lines = (f"{key} = {_toml(getattr(row, key))}" for key in keys)
             yield "\n".join((f"[[{part}.{kind}]]", *lines))
     if any(matched.unmatched.values()):
         sides = (f"{side} = {_listed(matched.unmatched.get(side, ()))}" for side in SIDES)
@@ -104,7 +115,7 @@ def read_mapping(path: Path, names: Mapping[Part, Mapping[Side, Iterable[str]]])
     for part in PARTS:
         known = {side: list(names[part][side]) for side in SIDES}
         problems += _problems(part, parts[part], known)
-        parts[part] = _completed(parts[part], known)
+        parts[part] = completed(parts[part], known)
     if problems:
         raise MismatchError(f"{path}: does not fit the captures", problems)
     return Correspondence(titles["source"], titles["target"], parts["taps"], parts["weights"])
@@ -128,7 +139,10 @@ def _part(path: Path, part: Part, table: Any) -> Matched:
     if not isinstance(unmatched, dict) or set(unmatched) - set(SIDES) or not all(map(_names, unmatched.values())):
         raise FormatError(path, f"{part}.unmatched", "wanted source and target, lists of names")
     return Matched(
-        tuple(Pairing(**{**row, "axes": tuple(row.get("axes", ()))}) for row in rows["pair"]),
+        tuple(
+            Pairing(**{**row, "axes": tuple(row.get("axes", ())), "split": tuple(row.get("split", ()))})
+            for row in rows["pair"]
+        ),
         tuple(Ambiguous(**{**row, "targets": tuple(row["targets"])}) for row in rows["ambiguous"]),
         tuple(LeftOut(**row) for row in rows["left_out"]),
         {side: tuple(unmatched.get(side, ())) for side in SIDES},
@@ -153,37 +167,19 @@ def _row(path: Path, place: str, kind: str, row: Any) -> dict[str, Any]:
     axes = row.get("axes", [])
     if axes and sorted(map(repr, axes)) != sorted(map(repr, range(len(axes)))):
         raise FormatError(path, at, f"axes: wanted a permutation of {list(range(len(axes)))}, got {axes}")
+    if any(type(size) is not int or size < 1 for size in row.get("split", [])):
+        raise FormatError(path, at, f"split: wanted sizes, got {row['split']}")
     if kind == "left_out" and (row["side"] not in SIDES or not row["reason"].strip()):
         raise FormatError(path, at, "wanted side `source` or `target`, and a reason")
     return row
 
 
-def _mentions(matched: Matched, side: Side) -> list[str]:
-    """Every name of a side, as often as the file decides about it."""
-    pairs = [getattr(pair, side) for pair in matched.pairs]
-    out = [one.name for one in matched.left_out if one.side == side]
-    return [*pairs, *out, *matched.unmatched.get(side, ())]
-
-
 def _problems(part: Part, matched: Matched, known: Mapping[Side, list[str]]) -> Iterator[str]:
     for side in SIDES:
-        names = _mentions(matched, side)
-        doubtful = [name for one in matched.ambiguous for name in _doubtful(one, side)]
+        names = matched.decided(side)
+        doubtful = [name for one in matched.ambiguous for name in one.names(side)]
         there = set(known[side])
         yield from (f"{part}: {name}: the {side} has no such tensor" for name in sorted({*names, *doubtful} - there))
         counts = Counter([*names, *set(doubtful)])
         twice = [name for name, count in counts.items() if count > 1]
         yield from (f"{part}: {name}: stands twice on the side of the {side}" for name in sorted(twice))
-
-
-def _doubtful(one: Ambiguous, side: Side) -> tuple[str, ...]:
-    return (one.source,) if side == "source" else one.targets
-
-
-def _completed(matched: Matched, known: Mapping[Side, list[str]]) -> Matched:
-    """With every name that the file does not mention among the unmatched."""
-    unmatched: dict[Side, tuple[str, ...]] = {}
-    for side in SIDES:
-        told = {*_mentions(matched, side), *(name for one in matched.ambiguous for name in _doubtful(one, side))}
-        unmatched[side] = (*matched.unmatched.get(side, ()), *(name for name in known[side] if name not in told))
-    return Matched(matched.pairs, matched.ambiguous, matched.left_out, unmatched)

@@ -62,9 +62,9 @@ def choose(source: Axes, target: Axes, values: tuple[Array, Array] | None) -> Ch
     if len(options) == 1:
         return Choice(plain(options[0]), "shape", tuple(options))
     if values is not None:
-        distances = _distances(*values, options)
-        order = np.argsort(distances, kind="stable")
-        best, second = distances[order[0]], distances[order[1]]
+        apart = distances(*values, options)
+        order = np.argsort(apart, kind="stable")
+        best, second = apart[order[0]], apart[order[1]]
         if best < AHEAD * second:
             return Choice(plain(options[int(order[0])]), "values", tuple(options))
     return Choice(None, "", tuple(options))
@@ -78,7 +78,7 @@ def _distinct(shape: Axes, options: list[Axes]) -> list[Axes]:
     return list(seen.values())
 
 
-def _distances(source: Array, target: Array, options: list[Axes]) -> Array:
+def distances(source: Array, target: Array, options: list[Axes]) -> Array:
     """Relative distance of a sample of the source to the same elements of the target, for each permutation."""
     count = int(np.prod(source.shape))
     places = np.random.default_rng(0).integers(0, count, SAMPLE) if count > SAMPLE else np.arange(count)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import numpy as np
 
 from porting.parity.capture import Summary
-from porting.parity.mapping import Correspondence, LeftOut, Matched, Part, Side
+from porting.parity.mapping import SIDES, Correspondence, LeftOut, Matched, Part, Side, completed
 from porting.parity.matching.alignment import Array, align
 from porting.parity.matching.evidence import OWNERS, Member, owned_weights, owner, pair_evidence, words
+from porting.parity.matching.folded import folds, unfolded
 from porting.parity.matching.permuted import with_axes
 from porting.parity.matching.search import Search, last_part, summaries
 from porting.parity.matching.steps import doubt_what_heals, in_order, out_of_order
 from porting.parity.reader import Capture
 
 _ROLES = (("weight", "kernel", "gamma", "embeddings", "table"), ("bias", "beta"), ("mean",), ("var", "variance"))
+
+_COUNTERS = {"num_batches_tracked": "PyTorch's count of training batches, which a norm with a momentum does not use"}
+"""Buffers that only one framework has and nothing is computed from: torch.nn.modules.batchnorm."""
 
 
 def propose_mapping(source: Capture, target: Capture) -> Correspondence:
@@ -42,7 +49,7 @@ def _matched(part: Part, source: Capture, target: Capture, taps: Matched | None)
     out_of_order(search)
     if part == "taps":
         doubt_what_heals(search)
-    return _finished(search)
+    return _finished(search, taps)
 
 
 def _members(capture: Capture, part: Part) -> list[Member]:
@@ -74,10 +81,8 @@ def _by_owner(members: tuple[list[Member], list[Member]], captures: tuple[Captur
     """Evidence from the modules: weights of modules whose taps are paired, against those of others."""
     partner = {pair.source: pair.target for pair in taps.pairs}
     taken = set(partner.values())
-    owners = [
-        [owner(one.name, set(summaries(capture, "taps"))) for one in side]
-        for side, capture in zip(members, captures, strict=True)
-    ]
+    known = [set(summaries(capture, "taps")) for capture in captures]
+    owners = [[owner(one.name, names) for one in side] for side, names in zip(members, known, strict=True)]
     found = np.zeros((len(owners[0]), len(owners[1])))
     for i, mine in enumerate(owners[0]):
         for j, theirs in enumerate(owners[1]):
@@ -86,21 +91,24 @@ def _by_owner(members: tuple[list[Member], list[Member]], captures: tuple[Captur
     return found
 
 
-def _finished(search: Search) -> Matched:
-    """Pairs with their axes; what has none is named."""
+def _finished(search: Search, taps: Matched | None) -> Matched:
+    """Pairs with their axes; what needs no partner, and what has none."""
     pairs = with_axes(search)
-    used = {pair.source for pair in pairs}, {pair.target for pair in pairs}
-    named = {one.source for one in search.ambiguous}, {name for one in search.ambiguous for name in one.targets}
-    left_out: list[LeftOut] = []
-    unmatched: dict[Side, tuple[str, ...]] = {}
-    sides: tuple[Side, Side] = ("source", "target")
-    for place, side in enumerate(sides):
-        rest = [one for one in search.members[place] if one.name not in used[place] | named[place]]
-        known = {one.summary.hash: one.name for one in search.members[place] if one.name in used[place]}
-        again = [one for one in rest if search.part == "taps" and one.summary.hash in known]
-        left_out += [
-            LeftOut(side, one.name, f"the same bytes as {known[one.summary.hash]}, which has a partner")
-            for one in again
-        ]
-        unmatched[side] = tuple(one.name for one in rest if one not in again)
-    return Matched(tuple(pairs), tuple(search.ambiguous), tuple(left_out), unmatched)
+    pairs = list(unfolded(search, pairs, folds(search.captures[1], pairs if taps is None else taps.pairs)))
+    found = Matched(tuple(pairs), tuple(search.ambiguous))
+    names = {side: [one.name for one in members] for side, members in zip(SIDES, search.members, strict=True)}
+    left_out = [one for place, side in enumerate(SIDES) for one in _needless(search, place, side, found)]
+    return completed(replace(found, left_out=tuple(left_out)), names)
+
+
+def _needless(search: Search, place: int, side: Side, found: Matched) -> Iterator[LeftOut]:
+    """What needs no partner: the same bytes as a tap that has one, and counters of one framework."""
+    told, paired = set(found.names(side)), set(found.decided(side))
+    known = {one.summary.hash: one.name for one in search.members[place] if one.name in paired}
+    for one in search.members[place]:
+        if one.name in told:
+            continue
+        if search.part == "taps" and one.summary.hash in known:
+            yield LeftOut(side, one.name, f"the same bytes as {known[one.summary.hash]}, which has a partner")
+        elif search.part == "weights" and last_part(one.name) in _COUNTERS:
+            yield LeftOut(side, one.name, _COUNTERS[last_part(one.name)])
