@@ -310,6 +310,7 @@ def test_a_session_evaluates_differentiates_and_trains_on_it(emulation):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit, within torch.compile
 def test_a_compiled_model_is_emulated_too():
     model, given = torch.nn.Linear(16, 16), torch.from_numpy(noise(4, 16))
     compiled = torch.compile(model)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +16,37 @@ OPSET = 18
 
 
 class Positional(torch.nn.Module):
-    """A port called with its features in order, which gives its outputs in order: what an ONNX graph is."""
+    """A port called with its features in order, which gives its outputs in order: what an ONNX graph is.
 
-    def __init__(self, model: torch.nn.Module, features: Sequence[str], outputs: Sequence[str]) -> None:
+    taps: those that the model has to be asked for.
+    """
+
+    def __init__(
+        self, model: torch.nn.Module, features: Sequence[str], outputs: Sequence[str], taps: frozenset[str]
+    ) -> None:
         super().__init__()
-        self.model, self.features, self.outputs = model, tuple(features), tuple(outputs)
+        self.model, self.features, self.outputs, self.taps = model, tuple(features), tuple(outputs), taps
 
     def forward(self, *features: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Takes tensors in the order of `self.features`."""
-        found: dict[str, torch.Tensor] = self.model(dict(zip(self.features, features, strict=True)))
+        found: dict[str, torch.Tensor] = self.model(dict(zip(self.features, features, strict=True)), self.taps)
         return tuple(found[name] for name in self.outputs)
 
 
 def export_onnx(
-    model: torch.nn.Module, spec: ModelSpec, task: str, path: str | Path, features: Sequence[str]
+    model: torch.nn.Module,
+    spec: ModelSpec,
+    task: str,
+    path: str | Path,
+    features: Sequence[str],
+    taps: Collection[str] | None = None,
 ) -> tuple[str, ...]:
     """Write a port as an ONNX model of opset 18 whose inputs and outputs have the spec's names; the outputs' names.
 
     features: of the task, that are inputs, in this order; whole numbers are int64. Their axes are open and named as in
-    the spec: batch, seq. The model is exported as it evaluates, in the dtype and with the options it was built with.
+    the spec: batch, seq. taps: to be outputs too, with whatever else the model gives of these features (its losses, if
+    labels are among them); None for the task's outputs alone.
+    The model is exported as it evaluates, in the dtype and with the options it was built with.
     Raises: UsageError for a feature that the task has not, or one missing that it cannot do without.
     """
     known = {feature.name: feature for feature in spec.features}
@@ -46,11 +58,13 @@ def export_onnx(
     if missing:
         raise UsageError(f"{spec.name} {task}: cannot be exported without {', '.join(missing)}")
     examples, shapes = _examples([known[name] for name in features])
-    outputs = _given(model.eval(), dict(zip(features, examples, strict=True)), spec.task(task).outputs)
+    asked = frozenset(taps or ())
+    found = _given(model.eval(), dict(zip(features, examples, strict=True)), asked)
+    outputs = found if taps is not None else tuple(name for name in spec.task(task).outputs if name in found)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch.export and onnxscript about themselves
         torch.onnx.export(
-            Positional(model, features, outputs),
+            Positional(model, features, outputs, asked),
             tuple(examples),
             str(path),
             input_names=list(features),
@@ -64,10 +78,9 @@ def export_onnx(
 
 
 @torch.no_grad()
-def _given(model: torch.nn.Module, batch: dict[str, torch.Tensor], outputs: Sequence[str]) -> tuple[str, ...]:
-    """The outputs that the model makes of such a batch: XLNet has beams without start positions, mems if it caches."""
-    found = model(batch)
-    return tuple(name for name in outputs if name in found)
+def _given(model: torch.nn.Module, batch: dict[str, torch.Tensor], taps: frozenset[str]) -> tuple[str, ...]:
+    """What the model makes of such a batch: XLNet has beams without start positions, mems if it caches."""
+    return tuple(name for name, value in model(batch, taps).items() if value is not None)
 
 
 def _examples(features: Sequence[Feature]) -> tuple[list[torch.Tensor], list[dict[int, Any]]]:
