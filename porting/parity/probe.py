@@ -1,4 +1,4 @@
-"""The probe: weights, a batch and a recipe made so that each mistake of the catalogue shows.
+"""The probe: weights, a batch and a recipe made so that the mistakes of the catalogue show.
 
 On a trained model's weights and a user's batch some mistakes cannot show: a mask of -10000 and one of -1e9 are the
 same bits unless a row is fully masked, epsilons differ by rounding unless a variance is small. How each mistake of the
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from porting.convert.registry import family_named
 from porting.errors import UsageError
 from porting.model.names import names_in
 from porting.model.probe import Probe
@@ -30,15 +31,8 @@ EXAMPLES = 5
 LENGTH = 12
 """Of the batch, unless the model takes less: every kind of mask occurs."""
 
-RECIPE = Recipe(
-    name="probe",
-    schedule=Schedule("constant", peak=1e-3),
-    weight_decay=0.1,
-    epsilon=1e-6,
-    excludes=("LayerNorm", "layer_norm", "bias"),
-    clip=Clip("global_norm", 1.0),
-)
-"""Adam with a decay that shows in one step, a clip far below the probe's gradient norm, no bias correction."""
+CLIP = 1.0
+"""Norm of the probe's recipe, far below that of its gradient."""
 
 
 def probe_batch(
@@ -77,6 +71,22 @@ def probe_weights(
         normal = _generator(seed, name).standard_normal(shape, np.float32)
         found[name] = np.float32(mean) + np.float32(std) * normal
     return found
+
+
+def probe_recipe(spec: ModelSpec) -> Recipe:
+    """Adam with a decay that shows in one step, a clip that acts, LayerNorm and biases not decayed, no bias correction.
+
+    A constant rate: with a warm-up the first step of some originals is of rate 0, and shows nothing.
+    """
+    return Recipe(
+        name="probe",
+        schedule=Schedule("constant", peak=1e-3),
+        weight_decay=0.1,
+        epsilon=1e-6,
+        excludes=("LayerNorm", "layer_norm", "layernorm", "bias"),
+        names_of=family_named(spec.family).dialects[0].name,
+        clip=Clip("global_norm", CLIP),
+    )
 
 
 def _probe_of(spec: ModelSpec, config: Config, build: Build) -> Probe:

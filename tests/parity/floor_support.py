@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -9,10 +10,14 @@ import numpy as np
 from porting.backends.protocol import Build
 from porting.errors import UsageError
 from porting.model.registry import models
+from porting.parity.capture import Manifest
 from porting.parity.probe import probe_batch, probe_weights
+from porting.parity.reader import read_capture
+from porting.parity.writer import CaptureWriter
 from porting.testing.tiny import tiny
 
 CASES = [(spec.name, task.name) for spec in models().values() if spec.symmetry for task in spec.tasks]
+TRAINED = [case for case in CASES if case[1] not in ("encoder", "student", "teacher")]
 SEEDS = (1, 2, 3)
 
 
@@ -44,6 +49,26 @@ class Net:
             return tap in self.session.forward(self.batch, [tap])
         except UsageError:
             return False
+
+    def forward(self, weights=None):
+        """The taps, with these weights or the probe's."""
+        self.session.load(weights or self.weights)
+        return self.session.forward(self.batch, self.taps)
+
+    def truth(self):
+        """The taps of the same model in float64."""
+        from porting.backends.torch.run import open_session
+
+        exact = open_session(self.spec, self.config, replace(self.build, compute="float64"))
+        exact.load(self.weights)
+        return exact.forward(self.batch, self.taps)
+
+    @property
+    def unread(self):
+        """Parameters that this task does not use: nothing can show in them."""
+        if not self.trains:
+            return set()
+        return {name for name, grad in self.run()[1].items() if not grad.any()}
 
     @property
     def trains(self):
@@ -86,3 +111,22 @@ def apart(one, two):
 def visible(tensor):
     """Without what a mask has put far below: at 1e30 it would hide everything else."""
     return np.where(np.abs(tensor) < 1000, tensor, 0)
+
+
+def recorded(folder, sections, *, whole=True, **changes):
+    """A capture of tensors by section and name, written and read."""
+    made = {
+        "model": "bert",
+        "config": {"hidden_size": 4},
+        "build": {"task": "mlm", "compute": "float32"},
+        "backend": "torch:cpu",
+        "framework": "pytorch",
+        "device": "cpu",
+        "weights": "w",
+        "batch": "b",
+    }
+    with CaptureWriter(folder, Manifest(**{**made, **changes}), whole=whole) as writer:
+        for section, tensors in sections.items():
+            for name, tensor in tensors.items():
+                writer.add(section, name, tensor)
+        return read_capture(writer.finish())

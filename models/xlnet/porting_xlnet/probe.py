@@ -1,7 +1,8 @@
 """Weights and a batch that show mistakes in a port of XLNet.
 
 The residual stream is kept small, as in BERT's probe and for the same reasons; so are the features that the span
-head normalises.
+head normalises. Memories, which are always visible, are in the encoder's batch; without them the query stream of
+pre-training has rows that see nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
-STREAM = 0.02
+STREAM = 0.01
 """Root mean square of the hidden states."""
 
 _LAYERS = (
@@ -73,11 +74,11 @@ def _batch(config: XLNetConfig, build: Build, random: np.random.Generator, batch
     segments = (np.arange(seq)[None] >= random.integers(1, seq, (batch, 1))).astype(np.int32)
     segments[:, -1] = 2
     padding = _padding(batch, seq)
-    mems = random.normal(0, STREAM, (config.n_layer, seq // 2, batch, config.d_model)).astype(np.float32)
     if build.task == "pretraining":
-        return {"input_k": ids, "seg_id": segments, "mems": mems, **_permuted(config, random, batch, seq, padding)}
+        return {"input_k": ids, "seg_id": segments, **_permuted(config, random, batch, seq, padding)}
     features = {"input_ids": ids, "segment_ids": segments, "input_mask": padding}
     if build.task == "encoder":
+        mems = random.normal(0, STREAM, (config.n_layer, seq // 2, batch, config.d_model)).astype(np.float32)
         return {**features, "perm_mask": _permutation(random, batch, seq), "mems": mems}
     return {**features, **_labels(build, random, batch, seq)}
 
