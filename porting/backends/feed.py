@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MASK = "mask."
 ROWS = "rows."
+GIVEN = "given."
 
 
 def masks(spec: ModelSpec, config: Config, build: Build, batch: Batch, step: int) -> dict[str, Array]:
@@ -59,6 +60,12 @@ def accepted(
     return ((name, np.ascontiguousarray(tensors[name], np.float32)) for name in wanted)
 
 
+def refuse_float64(build: Build, framework: str) -> None:
+    """Raises: UsageError if the model is to be computed in float64, which PyTorch's ports only do."""
+    if build.compute == "float64":
+        raise UsageError(f"compute float64: {framework}'s ports have none; PyTorch's do")
+
+
 def known_taps(spec: ModelSpec, taps: Collection[str]) -> frozenset[str]:
     """The taps asked for. Raises: UsageError for one that the spec does not list."""
     patterns = [re.compile(re.escape(tap.name).replace(r"\{layer\}", r"\d+")) for tap in spec.taps]
@@ -67,6 +74,12 @@ def known_taps(spec: ModelSpec, taps: Collection[str]) -> frozenset[str]:
             there = ", ".join(tap.name for tap in spec.taps)
             raise UsageError(f"{spec.name}: no tap {name}; there are {there}")
     return frozenset(taps)
+
+
+def replacing(spec: ModelSpec, values: Mapping[str, Array] | None) -> dict[str, Array]:
+    """What takes the place of taps, as features. Raises: UsageError for a tap that the spec does not list."""
+    known_taps(spec, values or ())
+    return {GIVEN + name: value for name, value in (values or {}).items()}
 
 
 def given(spec: ModelSpec, taps: Collection[str], values: Mapping[str, Any]) -> dict[str, Any]:

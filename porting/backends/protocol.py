@@ -29,6 +29,10 @@ rows of a gathered table, `Clip.rows == "apart"`
     the rows. Without the key it adds nothing. In MindSpore `model.features` has these names after the
     task's own and before the masks if `build.extra.get("rows")`, which the session sets.
 
+what is given in place of taps
+    `forward(given=…)` adds the values to the batch as `given.<tap>`. A port's tap keeps what it computed and goes on
+    with what is there. In MindSpore `model.features` ends with the names that `build.extra["given"]` lists.
+
 types
     float32 features are float32; whole numbers are int64 in PyTorch, which indexes with them, int32 elsewhere.
 
@@ -120,8 +124,15 @@ class Session(Protocol):
         """The parameters as they are now, float32."""
         ...
 
-    def forward(self, batch: Batch, taps: Collection[str] = ()) -> dict[str, Array]:
-        """The task's outputs, and the taps that are asked for. Raises: UsageError for a tap that does not exist."""
+    def forward(
+        self, batch: Batch, taps: Collection[str] = (), given: Mapping[str, Array] | None = None
+    ) -> dict[str, Array]:
+        """The task's outputs, and the taps that are asked for.
+
+        given: values for taps. Each of them is returned as it was computed, and replaced for all that follows: with
+        all taps of another run given, every module computes from that run's values (teacher forcing).
+        Raises: UsageError for a tap that does not exist, or a value of another shape.
+        """
         ...
 
     def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from porting.model.symmetry import Symmetry
 
 Framework = Literal["pytorch", "tensorflow", "mindspore"]
-Compute = Literal["float32", "float16", "bfloat16"]
+Compute = Literal["float32", "float16", "bfloat16", "float64"]
+"""Of activations; parameters stay float32. With float64, which PyTorch's ports only have, everything is float64."""
 
 
 class Config(Protocol):

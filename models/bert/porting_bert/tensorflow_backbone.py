@@ -96,7 +96,7 @@ def _layer(config: BertConfig, index: int, hidden: Tensor, adder: Tensor | None,
     mixed = run.dense(f"{scope}/attention/output/dense", _attend(config, index, hidden, adder, run))
     mixed = run.drop(f"{site}.attention.output", mixed, rate)
     hidden = run.layer_norm(f"{scope}/attention/output/LayerNorm", mixed + hidden)
-    run.tap(f"{site}.attention.output", hidden)
+    hidden = run.tap(f"{site}.attention.output", hidden)
     inner = activation(config.hidden_act)(run.dense(f"{scope}/intermediate/dense", hidden))
     widened = run.tap(f"{site}.ffn.output", run.dense(f"{scope}/output/dense", inner))
     widened = run.drop(f"{site}.ffn.output", widened, rate)

@@ -45,9 +45,9 @@ class Model(tf.Module):  # type: ignore[misc] # TensorFlow ships no types
         run = Pass(self.weights, batch, taps, mode, self.build.compute, self.config.layer_norm_eps)
         sequence = encode(self.config, batch, run, one_hot=self.one_hot)
         outputs = self.outputs(sequence, batch, run)
-        losses = self.losses(outputs, batch)
+        losses = self.losses({name: run.emit(name, value) for name, value in outputs.items()}, batch)
         wanted = {name: loss for name, loss in losses.items() if name == "loss" or name in taps}
-        return {**run.found, **outputs, **wanted}
+        return {**run.found, **wanted}
 
     def head_shapes(self) -> Shapes:
         """Variables of the head."""

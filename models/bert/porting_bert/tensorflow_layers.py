@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from porting.errors import UsageError
 from porting_bert.config import Activation
 
 Tensor = Any
@@ -31,6 +32,13 @@ def activation(name: Activation) -> Callable[[Tensor], Tensor]:
 def gelu_tanh(x: Tensor) -> Tensor:
     """0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))): modeling.py:gelu, its power a product, which is faster."""
     return 0.5 * x * (1.0 + tf.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
+def replaced(name: str, value: Tensor, given: Tensor) -> Tensor:
+    """What is given for a tap, in the dtype of what was computed. Raises: UsageError if it has another shape."""
+    if not given.shape.is_compatible_with(value.shape):
+        raise UsageError(f"tap {name}: wanted {tuple(value.shape)}, got {tuple(given.shape)}")
+    return tf.cast(given, value.dtype)
 
 
 class Pass:
@@ -75,11 +83,22 @@ class Pass:
         beta, gamma = self.weights[f"{scope}/beta"], self.weights[f"{scope}/gamma"]
         return tf.cast(tf.nn.batch_normalization(wide, mean, variance, beta, gamma, self.epsilon), x.dtype)
 
+    def given(self, name: str) -> Tensor | None:
+        """What takes the place of a tap."""
+        return self.batch.get(f"given.{name}")
+
     def tap(self, name: str, value: Tensor) -> Tensor:
-        """The same value, kept in float32 if it is asked for."""
-        if name in self.taps:
+        """The same value, kept in float32 if it is asked for; what is given in its place goes on."""
+        given = self.given(name)
+        if name in self.taps or given is not None:
             self.found[name] = tf.cast(value, tf.float32)
-        return value
+        return value if given is None else replaced(name, value, given)
+
+    def emit(self, name: str, value: Tensor) -> Tensor:
+        """The same for an output of the task, which is asked for always."""
+        given = self.given(name)
+        self.found.setdefault(name, value)
+        return value if given is None else replaced(name, value, given)
 
     def drop(self, site: str, value: Tensor, rate: float) -> Tensor:
         """Dropout at a site."""

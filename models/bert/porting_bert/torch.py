@@ -2,7 +2,7 @@
 
 google-research/bert modeling.py:BertModel at eedf571, whose arithmetic it keeps step by step: scores scaled, then
 masked by -10000, then the softmax. In half precision, matrix products and what lies between them are in the half dtype;
-LayerNorm, the softmax, logits and losses are in float32. Parameters are float32 always.
+LayerNorm, the softmax, logits and losses are in float32. Parameters are float32; with compute float64, all is float64.
 """
 
 from __future__ import annotations

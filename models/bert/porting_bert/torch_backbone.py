@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from porting_bert.config import BertConfig
 from porting_bert.spec import option
-from porting_bert.torch_layers import Dense, LayerNorm, Pass, activation
+from porting_bert.torch_layers import Dense, LayerNorm, Pass, activation, wide
 
 if TYPE_CHECKING:
     from porting.backends.protocol import Build
@@ -99,7 +99,7 @@ class Layer(nn.ModuleDict):
             drop = rate if run.dropping else 0.0
             context = F.scaled_dot_product_attention(query, key, value, mask, drop)
         else:
-            scores = (query @ key.transpose(2, 3)).float() * size**-0.5
+            scores = wide(query @ key.transpose(2, 3)) * size**-0.5
             scores = run.tap(f"{self.site}.attention.scores", scores if adder is None else scores + adder)
             probs = run.drop(f"{self.site}.attention.probs", scores.softmax(-1), rate)
             context = probs.to(value.dtype) @ value

@@ -17,7 +17,7 @@ from porting.errors import UsageError
 from porting_bert.config import CREATE_MODEL_DROPOUT, BertConfig
 from porting_bert.spec import IGNORED, RELATIONS, SPANS, label_count
 from porting_bert.torch_backbone import Backbone
-from porting_bert.torch_layers import DTYPES, Dense, LayerNorm, Pass, activation, initialise
+from porting_bert.torch_layers import DTYPES, Dense, LayerNorm, Pass, activation, initialise, wide
 
 if TYPE_CHECKING:
     from porting.backends.protocol import Build
@@ -58,9 +58,9 @@ class Model(nn.Module):
         backbone: Any = self.get_submodule(self.config.model_type)
         sequence = backbone(batch, run)
         outputs = self.outputs(backbone, sequence, batch, run)
-        losses = self.losses(outputs, batch)
+        losses = self.losses({name: run.emit(name, value) for name, value in outputs.items()}, batch)
         wanted = {name: loss for name, loss in losses.items() if name == "loss" or name in taps}
-        return {**run.found, **outputs, **wanted}
+        return {**run.found, **wanted}
 
     def add_head(self, config: BertConfig, build: Build) -> None:
         """Give the model its head's modules."""
@@ -84,8 +84,8 @@ class Encoder(Model):
 
     def outputs(self, backbone: Backbone, sequence: Tensor, batch: Batch, run: Pass) -> Outputs:
         del batch
-        found = {"sequence": sequence.float()}
-        return found | {"pooled": backbone.pool(sequence, run).float()} if self.pooled else found
+        found = {"sequence": wide(sequence)}
+        return found | {"pooled": wide(backbone.pool(sequence, run))} if self.pooled else found
 
 
 class Transform(nn.Module):
@@ -134,7 +134,7 @@ class MaskedLM(Model):
         owner: Any = self.get_submodule("cls.predictions" if bert else "lm_head")
         transformed = owner["transform"](hidden) if bert else owner(hidden)
         table, dtype = backbone.embeddings.word_embeddings.weight, transformed.dtype
-        return F.linear(transformed, table.to(dtype), owner.bias.to(dtype)).float()
+        return wide(F.linear(transformed, table.to(dtype), owner.bias.to(dtype)))
 
 
 class Pretraining(MaskedLM):
@@ -150,7 +150,7 @@ class Pretraining(MaskedLM):
         positions = batch["masked_lm_positions"]
         rows = torch.arange(positions.shape[0], device=positions.device)[:, None]
         relation = self.cls["seq_relationship"](backbone.pool(sequence, run))
-        return {"mlm.logits": self.decode(backbone, sequence[rows, positions]), "nsp.logits": relation.float()}
+        return {"mlm.logits": self.decode(backbone, sequence[rows, positions]), "nsp.logits": wide(relation)}
 
     def losses(self, outputs: Outputs, batch: Batch) -> Outputs:
         found: Outputs = {}
@@ -183,11 +183,11 @@ class Classification(Model):
         head: Any = self.classifier
         if self.config.model_type == "bert":
             pooled = run.drop("pooled", backbone.pool(sequence, run), CREATE_MODEL_DROPOUT)
-            return {"logits": head(pooled).float()}
+            return {"logits": wide(head(pooled))}
         rate = self.config.head_dropout
         first = run.drop("classifier.input", sequence[:, 0], rate)
         inner = run.drop("classifier.hidden", torch.tanh(head["dense"](first)), rate)
-        return {"logits": head["out_proj"](inner).float()}
+        return {"logits": wide(head["out_proj"](inner))}
 
     def losses(self, outputs: Outputs, batch: Batch) -> Outputs:
         ids, values = batch.get("label_ids"), batch.get("label_values")
@@ -204,7 +204,7 @@ class TokenClassification(Model):
 
     def outputs(self, backbone: Backbone, sequence: Tensor, batch: Batch, run: Pass) -> Outputs:
         del backbone, batch
-        return {"logits": self.classifier(run.drop("sequence", sequence, self.config.head_dropout)).float()}
+        return {"logits": wide(self.classifier(run.drop("sequence", sequence, self.config.head_dropout)))}
 
     def losses(self, outputs: Outputs, batch: Batch) -> Outputs:
         return _token_loss(outputs["logits"], batch.get("token_labels"))
@@ -219,7 +219,7 @@ class QuestionAnswering(Model):
 
     def outputs(self, backbone: Backbone, sequence: Tensor, batch: Batch, run: Pass) -> Outputs:
         del backbone, batch, run
-        start, end = self.qa_outputs(sequence).float().unbind(-1)
+        start, end = wide(self.qa_outputs(sequence)).unbind(-1)
         return {"start_logits": start, "end_logits": end}
 
     def losses(self, outputs: Outputs, batch: Batch) -> Outputs:

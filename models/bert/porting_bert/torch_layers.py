@@ -12,7 +12,17 @@ from torch import Tensor, nn
 from porting.errors import UsageError
 from porting_bert.config import Activation, BertConfig
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+DTYPES = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float64": torch.float64,
+}
+
+
+def wide(value: Tensor) -> Tensor:
+    """In float32, or in float64 if it is."""
+    return value if value.dtype == torch.float64 else value.float()
 
 
 class Dense(nn.Linear):
@@ -26,7 +36,7 @@ class LayerNorm(nn.LayerNorm):
     """LayerNorm in float32, whatever comes in; it goes out as it came."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name in nn.LayerNorm
-        return F.layer_norm(input.float(), self.normalized_shape, self.weight, self.bias, self.eps).to(input.dtype)
+        return F.layer_norm(wide(input), self.normalized_shape, self.weight, self.bias, self.eps).to(input.dtype)
 
 
 def activation(name: Activation) -> Callable[[Tensor], Tensor]:
@@ -47,6 +57,13 @@ def _same(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def replaced(name: str, value: Tensor, given: Tensor) -> Tensor:
+    """What is given for a tap, in the dtype of what was computed. Raises: UsageError if it has another shape."""
+    if given.shape != value.shape:
+        raise UsageError(f"tap {name}: wanted {tuple(value.shape)}, got {tuple(given.shape)}")
+    return given.to(value.dtype)
+
+
 class Pass:
     """One pass: the taps asked for and what they gave, and how dropout is done in it.
 
@@ -62,11 +79,22 @@ class Pass:
         """Whether the framework's own dropout acts."""
         return self.mode == "own"
 
+    def given(self, name: str) -> Tensor | None:
+        """What takes the place of a tap."""
+        return self.batch.get(f"given.{name}")
+
     def tap(self, name: str, value: Tensor) -> Tensor:
-        """The same value, kept in float32 if it is asked for."""
-        if name in self.taps:
-            self.found[name] = value.float()
-        return value
+        """The same value, kept in float32 if it is asked for; what is given in its place goes on."""
+        given = self.given(name)
+        if name in self.taps or given is not None:
+            self.found[name] = wide(value)
+        return value if given is None else replaced(name, value, given)
+
+    def emit(self, name: str, value: Tensor) -> Tensor:
+        """The same for an output of the task, which is asked for always."""
+        given = self.given(name)
+        self.found.setdefault(name, value)
+        return value if given is None else replaced(name, value, given)
 
     def refuse(self, name: str) -> None:
         """Raises: UsageError if a value is asked for that a fused kernel never shows."""

@@ -48,8 +48,8 @@ class TinyBert(tf.Module):  # type: ignore[misc] # TensorFlow ships no types
         for part, weights in zip(self.layout.parts, self.parts, strict=True):
             values |= self._read(part, weights, batch, needed)
         if self.layout.distils:
-            values |= self._fits(values)
-        values |= self._losses(values, batch)
+            values |= self._fits(_replaced(values, batch))
+        values |= self._losses(_replaced(values, batch), batch)
         return {name: values[name] for name in asked if name in values}
 
     def _read(self, part: Part, weights: Mapping[str, Any], batch: Batch, needed: frozenset[str]) -> Values:
@@ -60,8 +60,9 @@ class TinyBert(tf.Module):  # type: ignore[misc] # TensorFlow ships no types
         if row is not None:
             words = "bert/embeddings/word_embeddings"
             weights = {**weights, words: _without_row(weights[words], row)}
-        masks = batch if part.trained else {}
-        run = EncoderPass(weights, masks, taps, mode, self.build.compute, config.layer_norm_eps)
+        extra = batch if part.trained else {name: value for name, value in batch.items() if name.startswith("given.")}
+        run = EncoderPass(weights, extra, taps, mode, self.build.compute, config.layer_norm_eps)
+        run.prefix = part.prefix
         hidden = encode(config, batch, run, one_hot=False)
         logits = bool(taps & {"logits", "log_probs"})
         if "pooled" in taps or (logits and part.head == "sequence"):
@@ -99,12 +100,23 @@ class TinyBert(tf.Module):  # type: ignore[misc] # TensorFlow ships no types
 
 
 class EncoderPass(Pass):
-    """BERT's, with the tap that is TinyBERT's own."""
+    """BERT's, with the tap that is TinyBERT's own. prefix: what stands before its taps."""
+
+    prefix = ""
+
+    def given(self, name: str) -> Tensor | None:
+        """What takes the place of a tap."""
+        return super().given(self.prefix + name)
 
     def drop(self, site: str, value: Tensor, rate: float) -> Tensor:
         """Dropout at a site; what it leaves of the embeddings is hidden state 0."""
         dropped = super().drop(site, value, rate)
         return self.tap("encoder.input", dropped) if site == "embeddings" else dropped
+
+
+def _replaced(values: Values, batch: Batch) -> Values:
+    """Values with what is given in their place."""
+    return {name: batch.get(f"given.{name}", value) for name, value in values.items()}
 
 
 def _variables(part: Part) -> dict[str, Any]:

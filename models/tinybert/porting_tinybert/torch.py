@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from porting.backends.protocol import Build
 from porting_bert.spec import IGNORED, option
 from porting_bert.torch_backbone import Backbone
-from porting_bert.torch_layers import DTYPES, Dense, Pass
+from porting_bert.torch_layers import DTYPES, Dense, Pass, wide
 from porting_tinybert.layout import Layout, Part, layout
 
 if TYPE_CHECKING:
@@ -81,8 +81,8 @@ class TinyBert(nn.Module):
             with torch.set_grad_enabled(torch.is_grad_enabled() and part.trained):
                 values |= self._read(part, batch, needed)
         if self.layout.distils:
-            values |= self._fits(values)
-        values |= self._losses(values, batch)
+            values |= self._fits(_replaced(values, batch))
+        values |= self._losses(_replaced(values, batch), batch)
         return {name: values[name] for name in asked if name in values}
 
     def _read(self, part: Part, batch: Mapping[str, Tensor], needed: frozenset[str]) -> Values:
@@ -91,14 +91,14 @@ class TinyBert(nn.Module):
         taps = part.own(needed)
         mode = self.build.dropout.mode if self.training and part.trained else "off"
         run = EncoderPass(batch if part.trained else _plain(batch), taps, mode, DTYPES[self.build.compute])
-        run.padding = part.config.padding_idx
+        run.padding, run.prefix = part.config.padding_idx, part.prefix
         hidden = holder.bert(batch, run)
         logits = bool(taps & {"logits", "log_probs"})
         if "pooled" in taps or (logits and part.head == "sequence"):
             pooled = holder.bert.pool(hidden, run)
             hidden = pooled if part.head == "sequence" else hidden
         if logits:
-            scores = run.tap("logits", holder.classifier(_activated(part, hidden, run)).float())
+            scores = run.tap("logits", wide(holder.classifier(_activated(part, hidden, run))))
             run.tap("log_probs", F.log_softmax(scores, dim=-1))
         return {part.prefix + name: value for name, value in run.found.items()}
 
@@ -106,7 +106,7 @@ class TinyBert(nn.Module):
         """The student's hidden states at the teacher's width, those that were kept."""
         states = enumerate(mine for mine, _ in self.layout.representations())
         dtype = DTYPES[self.build.compute]
-        return {f"fit.{i}": self.fit_dense(values[name].to(dtype)).float() for i, name in states if name in values}
+        return {f"fit.{i}": wide(self.fit_dense(values[name].to(dtype))) for i, name in states if name in values}
 
     def _losses(self, values: Values, batch: Mapping[str, Tensor]) -> Values:
         net = self.layout
@@ -129,10 +129,15 @@ class TinyBert(nn.Module):
 class EncoderPass(Pass):
     """BERT's, with the tap and the gradient that are TinyBERT's own.
 
-    padding: the id whose row of the word embeddings gets no gradient.
+    padding: the id whose row of the word embeddings gets no gradient. prefix: what stands before its taps.
     """
 
     padding: int | None = None
+    prefix = ""
+
+    def given(self, name: str) -> Tensor | None:
+        """What takes the place of a tap."""
+        return super().given(self.prefix + name)
 
     def drop(self, site: str, value: Tensor, rate: float) -> Tensor:
         """Dropout at a site; what it leaves of the embeddings is hidden state 0."""
@@ -156,6 +161,11 @@ def _encoder(part: Part, fused: frozenset[int]) -> Backbone:
     for index in fused:
         layers[index].fused = True
     return backbone
+
+
+def _replaced(values: Values, batch: Mapping[str, Tensor]) -> Values:
+    """Values with what is given in their place."""
+    return {name: batch.get(f"given.{name}", value) for name, value in values.items()}
 
 
 def _plain(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -40,7 +40,8 @@ class Pretraining(XLNet):
     def head(self, sequence: Tensor, batch: Batch, run: Run) -> dict[str, Tensor]:
         """logits: (b, p, vocab)."""
         table = tf.cast(self.weights[TABLE], sequence.dtype)
-        logits = tf.cast(tf.einsum("bph,vh->bpv", sequence, table), tf.float32) + self.weights["model/lm_loss/bias"]
+        scores = tf.cast(tf.einsum("bph,vh->bpv", sequence, table), tf.float32)
+        logits = run.tap("logits", scores + self.weights["model/lm_loss/bias"])
         outputs = {"sequence": sequence, "logits": logits}
         if "target" in batch:
             loss = run.tap("per_example_loss", _cross_entropy(logits, batch["target"]))
@@ -105,7 +106,7 @@ class Classification(Pooled):
     def head(self, sequence: Tensor, batch: Batch, run: Run) -> dict[str, Tensor]:
         """pooled: (b, h). logits: (b, label)."""
         pooled = self.pool(sequence, batch.get("input_mask"), run)
-        logits = tf.cast(dense(pooled, self.weights, self._logit), tf.float32)
+        logits = run.tap("logits", tf.cast(dense(pooled, self.weights, self._logit), tf.float32))
         outputs = {"pooled": pooled, "logits": logits}
         if "label_ids" in batch:
             outputs["loss"] = tf.reduce_mean(run.tap("per_example_loss", _cross_entropy(logits, batch["label_ids"])))
@@ -123,7 +124,7 @@ class Regression(Pooled):
     def head(self, sequence: Tensor, batch: Batch, run: Run) -> dict[str, Tensor]:
         """pooled: (b, h). logits: (b,)."""
         pooled = self.pool(sequence, batch.get("input_mask"), run)
-        logits = tf.cast(dense(pooled, self.weights, self._logit)[:, 0], tf.float32)
+        logits = run.tap("logits", tf.cast(dense(pooled, self.weights, self._logit)[:, 0], tf.float32))
         outputs = {"pooled": pooled, "logits": logits}
         if "label_values" in batch:
             loss = run.tap("per_example_loss", tf.square(logits - batch["label_values"]))
@@ -151,11 +152,13 @@ class QuestionAnswering(XLNet):
         """Log probabilities over tokens, or beams of them; cls_logits: (b,)."""
         hidden = batch["p_mask"]
         starts = _log_probs(dense(sequence, self.weights, "start_logits/dense")[..., 0], hidden)
-        outputs = {"start_log_probs": starts, "cls_logits": self._answerable(sequence, starts, batch, run)}
+        starts = run.tap("start_log_probs", starts)
+        answerable = run.tap("cls_logits", self._answerable(sequence, starts, batch, run))
+        outputs = {"start_log_probs": starts, "cls_logits": answerable}
         if "start_positions" not in batch:
             return outputs | self._beams(sequence, starts, hidden)
         start = tf.gather(sequence, batch["start_positions"], axis=1, batch_dims=1)
-        ends = _log_probs(self._ends(sequence, start[:, None])[:, 0], hidden)
+        ends = run.tap("end_log_probs", _log_probs(self._ends(sequence, start[:, None])[:, 0], hidden))
         outputs["end_log_probs"] = ends
         if "end_positions" in batch and "is_impossible" in batch:
             spans = tf.gather(starts, batch["start_positions"], axis=1, batch_dims=1)

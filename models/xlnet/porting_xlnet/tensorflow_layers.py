@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from porting.errors import UsageError
 from porting.model.dropout import Dropout
 from porting_xlnet.config import XLNetConfig
 
@@ -30,6 +31,13 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def replaced(name: str, value: Tensor, given: Tensor) -> Tensor:
+    """What is given for a tap, in the dtype of what was computed. Raises: UsageError if it has another shape."""
+    if not given.shape.is_compatible_with(value.shape):
+        raise UsageError(f"tap {name}: wanted {tuple(value.shape)}, got {tuple(given.shape)}")
+    return tf.cast(given, value.dtype)
+
+
 class Run:
     """One call of a model: which taps it keeps, and what its dropout does."""
 
@@ -40,10 +48,11 @@ class Run:
         self.own = dropout.mode == "own" and training
 
     def tap(self, name: str, value: Tensor) -> Tensor:
-        """Keep the value if it was asked for."""
-        if name in self.taps:
+        """Keep the value if it was asked for; what is given in its place goes on."""
+        given = self.batch.get(f"given.{name}")
+        if name in self.taps or given is not None:
             self.kept[name] = value
-        return value
+        return value if given is None else replaced(name, value, given)
 
     def drops(self, site: str, rate: float) -> bool:
         """Does dropout act there?"""
@@ -226,7 +235,7 @@ class Layer(NamedTuple):
         if mask is not None:
             # Added, not filled in: a fully masked row is uniform and passes its gradient on.
             score += mask
-        run.tap(f"{tap}.attention.scores", score)
+        score = run.tap(f"{tap}.attention.scores", score)
         probs = tf.cast(tf.nn.softmax(score), heads.dtype)
         return tf.matmul(run.drop(f"{tap}.attention.probs", probs, self.config.dropatt), value)
 

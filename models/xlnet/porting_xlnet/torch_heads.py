@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from porting.backends.protocol import Build
 from porting_xlnet.config import XLNetConfig
-from porting_xlnet.torch_layers import MASKED, Dense, LayerNorm, Run, from_heads, kernel, to_heads
+from porting_xlnet.torch_layers import MASKED, Dense, LayerNorm, Run, from_heads, kernel, to_heads, wide
 from porting_xlnet.torch_transformer import Inputs, XLNet
 
 Batch = Mapping[str, Tensor]
@@ -49,11 +49,10 @@ class Pretraining(XLNet):
     def head(self, sequence: Tensor, batch: Batch, run: Run) -> dict[str, Tensor]:
         """logits: (b, p, vocab)."""
         table = self.transformer.word_embedding.weight.to(sequence.dtype)
-        logits = (sequence @ table.T).float() + self.lm_loss.bias
+        logits = run.tap("logits", wide(sequence @ table.T) + self.lm_loss.bias)
         outputs = {"sequence": sequence, "logits": logits}
         if "target" in batch:
-            loss = _cross_entropy(logits, batch["target"])
-            run.tap("per_example_loss", loss)
+            loss = run.tap("per_example_loss", _cross_entropy(logits, batch["target"]))
             counted = batch["target_mask"] if "target_mask" in batch else torch.ones_like(loss)
             outputs["loss"] = (loss * counted).sum() / counted.sum()
         return outputs
@@ -70,7 +69,7 @@ class Attention(nn.Module):
 
     def forward(self, query: Tensor, sequence: Tensor, padding: Tensor | None, run: Run) -> Tensor:
         """query: (b, 1, h). sequence: (b, i, h). Returns (b, h)."""
-        score = (to_heads(query, self.q) @ to_heads(sequence, self.k).mT).float() * self.config.d_head**-0.5
+        score = wide(to_heads(query, self.q) @ to_heads(sequence, self.k).mT) * self.config.d_head**-0.5
         if padding is not None:
             score = score - MASKED * padding[:, None, None]
         weights = run.drop("summary.probs", score.softmax(-1).to(sequence.dtype), self.config.dropatt)
@@ -119,7 +118,7 @@ class Classification(XLNet):
     def head(self, sequence: Tensor, batch: Batch, run: Run) -> dict[str, Tensor]:
         """pooled: (b, h). logits: (b, label)."""
         pooled = self.sequence_summary(sequence, batch.get("input_mask"), run)
-        logits = self.logits_proj(pooled).float()
+        logits = run.tap("logits", wide(self.logits_proj(pooled)))
         outputs = {"pooled": pooled, "logits": logits}
         if "label_ids" in batch:
             outputs["loss"] = run.tap("per_example_loss", _cross_entropy(logits, batch["label_ids"])).mean()
@@ -137,7 +136,7 @@ class Regression(XLNet):
     def head(self, sequence: Tensor, batch: Batch, run: Run) -> dict[str, Tensor]:
         """pooled: (b, h). logits: (b,)."""
         pooled = self.sequence_summary(sequence, batch.get("input_mask"), run)
-        logits = self.logits_proj(pooled)[:, 0].float()
+        logits = run.tap("logits", wide(self.logits_proj(pooled)[:, 0]))
         outputs = {"pooled": pooled, "logits": logits}
         if "label_values" in batch:
             outputs["loss"] = run.tap("per_example_loss", (logits - batch["label_values"]).square()).mean()
@@ -168,12 +167,13 @@ class QuestionAnswering(XLNet):
     def head(self, sequence: Tensor, batch: Batch, run: Run) -> dict[str, Tensor]:
         """Log probabilities over tokens, or beams of them; cls_logits: (b,)."""
         hidden = batch["p_mask"]
-        starts = _log_probs(self.start_logits["dense"](sequence)[..., 0], hidden)
-        outputs = {"start_log_probs": starts, "cls_logits": self._answerable(sequence, starts, batch, run)}
+        starts = run.tap("start_log_probs", _log_probs(self.start_logits["dense"](sequence)[..., 0], hidden))
+        answerable = run.tap("cls_logits", self._answerable(sequence, starts, batch, run))
+        outputs = {"start_log_probs": starts, "cls_logits": answerable}
         if "start_positions" not in batch:
             return outputs | self._beams(sequence, starts, hidden)
         start = _rows(sequence, batch["start_positions"])
-        ends = _log_probs(self._ends(sequence, start[:, None])[:, 0], hidden)
+        ends = run.tap("end_log_probs", _log_probs(self._ends(sequence, start[:, None])[:, 0], hidden))
         outputs["end_log_probs"] = ends
         if "end_positions" in batch and "is_impossible" in batch:
             spans = _picked(starts, batch["start_positions"]) + _picked(ends, batch["end_positions"])
@@ -208,7 +208,7 @@ class QuestionAnswering(XLNet):
         inner = self.answer_class["dense_0"](features).tanh()
         inner = run.drop("answer_class", inner, self.config.dropout)
         logits: Tensor = self.answer_class["dense_1"](inner)
-        return logits[:, 0].float()
+        return wide(logits[:, 0])
 
 
 def _dense(config: XLNetConfig, width: int, out: int, *, bias: bool = True) -> Dense:
@@ -235,7 +235,7 @@ def _rows(sequence: Tensor, index: Tensor) -> Tensor:
 
 def _log_probs(logits: Tensor, hidden: Tensor) -> Tensor:
     """Over the last axis, hidden ones at -1e30. float32."""
-    return (logits.float() * (1 - hidden) - MASKED * hidden).log_softmax(-1)
+    return (wide(logits) * (1 - hidden) - MASKED * hidden).log_softmax(-1)
 
 
 def _top(values: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from porting.errors import UsageError
 from porting.model.dropout import Dropout
 from porting_xlnet.config import XLNetConfig
 
@@ -28,6 +29,18 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def wide(value: Tensor) -> Tensor:
+    """In float32, or in float64 if it is."""
+    return value if value.dtype == torch.float64 else value.float()
+
+
+def replaced(name: str, value: Tensor, given: Tensor) -> Tensor:
+    """What is given for a tap, in the dtype of what was computed. Raises: UsageError if it has another shape."""
+    if given.shape != value.shape:
+        raise UsageError(f"tap {name}: wanted {tuple(value.shape)}, got {tuple(given.shape)}")
+    return given.to(value.dtype)
+
+
 class Run:
     """One call of a model: which taps it keeps, and what its dropout does."""
 
@@ -38,10 +51,11 @@ class Run:
         self.own = dropout.mode == "own" and training
 
     def tap(self, name: str, value: Tensor) -> Tensor:
-        """Keep the value if it was asked for."""
-        if name in self.taps:
+        """Keep the value if it was asked for; what is given in its place goes on."""
+        given = self.batch.get(f"given.{name}")
+        if name in self.taps or given is not None:
             self.kept[name] = value
-        return value
+        return value if given is None else replaced(name, value, given)
 
     def drops(self, site: str, rate: float) -> bool:
         """Does dropout act there?"""
@@ -75,7 +89,7 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, value: Tensor) -> Tensor:
         """value: (…, h)."""
-        normal = functional.layer_norm(value.float(), self.normalized_shape, self.weight, self.bias, self.eps)
+        normal = functional.layer_norm(wide(value), self.normalized_shape, self.weight, self.bias, self.eps)
         return normal.to(value.dtype)
 
 
@@ -173,15 +187,15 @@ class RelativeAttention(nn.Module):
         key, value, position = keys
         score = self._biased(heads, self.r_w_bias) @ key.mT
         shifted = relative_shift(self._biased(heads, self.r_r_bias) @ position.mT, key.shape[2])
-        score = score.float() + shifted.float()
+        score = wide(score) + wide(shifted)
         if memory.differs is not None:
             segments = self._biased(heads, self.r_s_bias) @ self.seg_embed.permute(1, 2, 0).to(heads.dtype)
-            score = score + torch.where(memory.differs, segments[..., 1:], segments[..., :1]).float()
+            score = score + wide(torch.where(memory.differs, segments[..., 1:], segments[..., :1]))
         score = score * self.scale
         if mask is not None:
             # Added, not filled in: a fully masked row is uniform and passes its gradient on.
             score = score + mask
-        run.tap(f"{layer}.attention.scores", score)
+        score = run.tap(f"{layer}.attention.scores", score)
         weights = run.drop(f"{layer}.attention.probs", score.softmax(-1).to(heads.dtype), self.dropatt)
         return weights @ value
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from porting.backends.protocol import Build
 from porting_xlnet.config import XLNetConfig
 from porting_xlnet.positions import frequencies
-from porting_xlnet.torch_layers import MASKED, Layer, Memory, Run
+from porting_xlnet.torch_layers import MASKED, Layer, Memory, Run, wide
 
 TABLE = "transformer.word_embedding.weight"
 BIASES = ("r_w_bias", "r_r_bias", "r_s_bias")
@@ -60,8 +60,7 @@ class XLNet(nn.Module):
         sequence = self.transformer(self.inputs(batch), run, self.compute)
         outputs = self.head(sequence, batch, run)
         return {
-            name: value.float() if value.is_floating_point() else value
-            for name, value in {**outputs, **run.kept}.items()
+            name: wide(value) if value.is_floating_point() else value for name, value in {**outputs, **run.kept}.items()
         }
 
     def inputs(self, batch: Mapping[str, Tensor]) -> Inputs:
@@ -132,7 +131,7 @@ class Transformer(nn.Module):
         """(b, r, h), or (1, r, h) where all examples have the same. modeling.py, relative_positional_encoding."""
         config, batch, klen = self.config, inputs.ids.shape[0], inputs.klen
         count = config.positions(inputs.ids.shape[1], klen)
-        place = klen - torch.arange(count, device=inputs.ids.device, dtype=torch.float32)
+        place = klen - torch.arange(count, device=inputs.ids.device, dtype=self.frequencies.dtype)
         directions = torch.stack((place, -place)) if config.bi_data else place[None]
         if config.clamp_len > 0:
             directions = directions.clamp(-config.clamp_len, config.clamp_len)

@@ -30,6 +30,7 @@ def open_session(spec: ModelSpec, config: Config, build: Build, recipe: Recipe |
     Raises: UsageError for a device that is not there or a task or recipe that does not fit the model.
     """
     spec.task(build.task)
+    feed.refuse_float64(build, "MindSpore")
     _use(build.device)
     return MindSporeSession(spec, config, build, recipe)
 

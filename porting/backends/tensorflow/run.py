@@ -25,6 +25,7 @@ def open_session(spec: ModelSpec, config: Config, build: Build, recipe: Recipe |
     Raises: UsageError for a device that is not there or a task or recipe that does not fit the model.
     """
     spec.task(build.task)
+    feed.refuse_float64(build, "TensorFlow")
     return TensorFlowSession(spec, config, build, recipe, _device(build.device))
 
 
@@ -79,13 +80,15 @@ class TensorFlowSession:
         """The parameters as they are now, float32."""
         return {name: _numpy(variable) for name, variable in self._named.items()}
 
-    def forward(self, batch: Batch, taps: Collection[str] = ()) -> dict[str, Array]:
+    def forward(
+        self, batch: Batch, taps: Collection[str] = (), given: Mapping[str, Array] | None = None
+    ) -> dict[str, Array]:
         """The task's outputs, the loss where there are labels, and the taps asked for. Raises: UsageError."""
-        asked = feed.known_taps(self._spec, taps)
+        asked, forced = feed.known_taps(self._spec, taps), feed.replacing(self._spec, given)
         check_batch(self._spec, self._config, self._build, batch)
         self._model.training = False
         with tf.device(self._device):
-            values = self._evaluate(_tensors(batch), tuple(sorted(asked)))
+            values = self._evaluate(_tensors({**batch, **forced}), tuple(sorted(asked)))
         return {name: _numpy(value) for name, value in feed.given(self._spec, asked, values).items()}
 
     def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:

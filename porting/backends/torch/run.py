@@ -48,7 +48,8 @@ class TorchSession:
     ) -> None:
         self._spec, self._config, self._build, self._device = spec, config, build, device
         torch.manual_seed(build.dropout.seed)
-        self._model: torch.nn.Module = spec.port("pytorch").build(config, build).to(device)
+        self._dtype = torch.float64 if build.compute == "float64" else torch.float32
+        self._model: torch.nn.Module = spec.port("pytorch").build(config, build).to(device, self._dtype)
         self._named = dict(self._model.named_parameters())
         self._trained = {name: tensor for name, tensor in self._named.items() if tensor.requires_grad}
         self._call: Any = torch.compile(self._model) if build.mode == "graph" else self._model
@@ -74,23 +75,25 @@ class TorchSession:
             self._named[name].copy_(torch.tensor(tensor))
 
     def weights(self) -> dict[str, Array]:
-        """The parameters as they are now, float32."""
+        """The parameters as they are now, float32 (or float64, if the model is)."""
         return {name: _numpy(tensor) for name, tensor in self._named.items()}
 
-    def forward(self, batch: Batch, taps: Collection[str] = ()) -> dict[str, Array]:
+    def forward(
+        self, batch: Batch, taps: Collection[str] = (), given: Mapping[str, Array] | None = None
+    ) -> dict[str, Array]:
         """The task's outputs, the loss where there are labels, and the taps asked for. Raises: UsageError."""
-        asked = feed.known_taps(self._spec, taps)
+        asked, forced = feed.known_taps(self._spec, taps), feed.replacing(self._spec, given)
         check_batch(self._spec, self._config, self._build, batch)
         self._model.eval()
         with torch.no_grad():
-            values = self._call(self._tensors(batch), asked)
+            values = self._call(self._tensors({**batch, **forced}), asked)
         return {name: _numpy(value) for name, value in feed.given(self._spec, asked, values).items()}
 
     def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         """The loss and its gradient for every trainable parameter; zero where the loss does not depend on it."""
         loss, found, _ = self._backward(batch, 1.0, {})
         grads = {
-            name: np.zeros(tuple(self._trained[name].shape), np.float32) if grad is None else _numpy(grad)
+            name: _numpy(torch.zeros_like(self._trained[name])) if grad is None else _numpy(grad)
             for name, grad in zip(self._trained, found, strict=True)
         }
         return float(loss), grads
@@ -139,15 +142,16 @@ class TorchSession:
 
     def _tensors(self, batch: Batch) -> Tensors:
         """Features as tensors; whole numbers as int64, which PyTorch indexes with."""
-        return {name: _tensor(value).to(self._device) for name, value in batch.items()}
+        return {name: self._tensor(value).to(self._device) for name, value in batch.items()}
 
-
-def _tensor(value: Array) -> torch.Tensor:
-    kind = np.int64 if np.asarray(value).dtype.kind in "iub" else np.float32
-    return torch.from_numpy(np.ascontiguousarray(value, kind))
+    def _tensor(self, value: Array) -> torch.Tensor:
+        kind = np.float64 if self._dtype == torch.float64 else np.float32
+        whole = np.asarray(value).dtype.kind in "iub"
+        return torch.from_numpy(np.ascontiguousarray(value, np.int64 if whole else kind))
 
 
 def _numpy(tensor: torch.Tensor) -> Array:
     """A copy on the host; half precision as float32, which holds it exactly."""
     plain = tensor.detach()
-    return (plain.float() if plain.is_floating_point() else plain).cpu().numpy().copy()
+    half = plain.dtype in {torch.float16, torch.bfloat16}
+    return (plain.float() if half else plain).cpu().numpy().copy()
