@@ -1,14 +1,15 @@
 """Watches any Keras 3 model on TensorFlow: functional, sequential or subclassed.
 
 Keras has no forward hooks. Each layer's `call` is wrapped for the time of one run: it is looked up on the layer itself
-by Keras's `__call__`, so the wrapping is seen, whoever calls the layer.
+by Keras's `__call__`, so the wrapping is seen, whoever calls the layer. A tf.function within the model runs eagerly for
+that time: from its graph, nothing could be handed out.
 """
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import keras
@@ -23,7 +24,7 @@ from porting.errors import UsageError
 def open_model(model: Any, batch: Any) -> KerasWatched:
     """Hold a model and its batch ready, building it by one call if it is not built.
 
-    Raises: UsageError for what is no Keras 3 model on TensorFlow, or is traced into a graph.
+    Raises: UsageError for what is no Keras 3 model on TensorFlow.
     """
     if not isinstance(model, keras.layers.Layer):
         raise UsageError(
@@ -34,9 +35,7 @@ def open_model(model: Any, batch: Any) -> KerasWatched:
         raise UsageError(
             f"Keras runs on {keras.backend.backend()} here: set KERAS_BACKEND=tensorflow before it is imported"
         )
-    watched = KerasWatched(model, batch)
-    watched.refuse_traced()
-    return watched
+    return KerasWatched(model, batch)
 
 
 class KerasWatched:
@@ -63,16 +62,9 @@ class KerasWatched:
             switches={
                 "tensor_float_32": str(tf.config.experimental.tensor_float_32_execution_enabled()),
                 "dtype_policy": str(model.dtype_policy.name),
+                "tf.function": "run eagerly",
             },
         )
-
-    def refuse_traced(self) -> None:
-        """Raises: UsageError naming the layer whose call is a tf.function."""
-        for name, layer in (*self._layers.items(), ("the model", self._model)):
-            if hasattr(layer.call, "get_concrete_function"):
-                raise UsageError(
-                    f"{name}: its call is a tf.function, which runs as a graph: pass it without tf.function"
-                )
 
     def inputs(self) -> Iterator[tuple[str, Array]]:
         """The batch by name."""
@@ -88,7 +80,7 @@ class KerasWatched:
         if asked.step is not None:
             raise UsageError("step: of Keras the kit takes no optimizer's step; leave it out")
         calls = Calls(keep, tf.is_tensor, _host)
-        with ExitStack() as hooks, tf.GradientTape(watch_accessed_variables=asked.gradients) as tape:
+        with ExitStack() as hooks, _eagerly(), tf.GradientTape(watch_accessed_variables=asked.gradients) as tape:
             for name, layer in (*self._layers.items(), (self._root, self._model)):
                 if name in asked.modules:
                     hooks.callback(_wrap(layer, name, calls))
@@ -133,6 +125,16 @@ def _named(model: Any) -> Iterator[tuple[str, Any]]:
         yield (path if count == 1 else f"{path}~{count}"), layer
 
 
+@contextmanager
+def _eagerly() -> Iterator[None]:
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
+
+
 def _wrap(layer: Any, name: str, calls: Calls) -> Callable[[], None]:
     """Put a tap around a layer's call. Returns what takes it off again."""
     inner, own = layer.call, "call" in vars(layer)
@@ -162,7 +164,5 @@ def _host(tensor: Any) -> Array:
     if isinstance(tensor, tf.IndexedSlices):
         tensor = tf.convert_to_tensor(tensor)
     if tf.is_symbolic_tensor(tensor):
-        raise UsageError(
-            f"{tensor.name}: is made in a tf.function, which runs as a graph: pass the model without tf.function"
-        )
+        raise UsageError(f"{tensor.name}: is made in a graph, which hands out no values: pass the model without it")
     return np.asarray(tensor.numpy())

@@ -23,8 +23,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 UNRELATED = -1.5
 """Every pair starts with this: a pair that nothing but a common shape speaks for is better left out."""
 
-VALUES, SCALED, AGAINST, NAMES, OWNERS, PLACE = 9.0, 5.0, -2.0, 3.0, 2.0, 2.0
-"""The most that each kind may add (AGAINST: may take away), in the order of `pair_evidence`."""
+VALUES, SCALED, AGAINST, NAMES, OWNERS, PLACE = 9.0, 5.0, -2.0, 3.0, 2.0, 0.4
+"""The most that each kind may add (AGAINST: may take away). A place is worth less than what makes two alternatives
+differ (`alignment.EQUAL`): it chooses which of equals is shown first, and decides nothing."""
 
 AGREE = 1e-3
 """Relative distance of statistics below which values count as the same: the noise of half precision."""

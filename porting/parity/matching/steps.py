@@ -11,8 +11,8 @@ from porting.parity.matching.alignment import Aligned
 from porting.parity.matching.evidence import AGREE, UNRELATED, distance, pair_evidence, words
 from porting.parity.matching.search import Search
 
-LIKELY = 0.5
-"""Confidence below which a pair is not taken: something else is as likely as it."""
+LIKELY = 0.8
+"""Confidence below which a pair is not taken: a common shape and the order alone give up to 0.7."""
 
 APART = 0.05
 """Distance of values that is no rounding, in any precision."""
@@ -78,7 +78,10 @@ def doubt_what_heals(search: Search) -> None:
     So they are two tensors: one side's is taken after an activation, the other's before. Or a branch ends there.
     """
     apart = {i: search.apart(i, found.target) for i, (found, _) in search.pairs.items()}
-    last = max((i for i, off in apart.items() if off < AGREE), default=-1)
+    first: dict[str, int] = {}
+    for i, one in enumerate(search.members[0]):
+        first.setdefault(one.summary.hash, i)  # the model's output lists again what was computed before
+    last = max((first[search.members[0][i].summary.hash] for i, off in apart.items() if off < AGREE), default=-1)
     for i in [i for i, off in apart.items() if off > APART and i < last]:
         found, _ = search.pairs.pop(i)
         reason = (
