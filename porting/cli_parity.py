@@ -48,3 +48,38 @@ def map_names(
     lines = [json.dumps(mapping_json(found), indent=1)] if as_json else list(map(readable, mapping_lines(found)))
     typer.echo("\n".join(lines))
     raise typer.Exit(0 if found.settled else 1)
+
+
+@commands.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="A capture: the source.", show_default=False)],
+    b: Annotated[Path, typer.Argument(help="A capture of the same model elsewhere: the target.", show_default=False)],
+    floor: Annotated[
+        Path | None, typer.Option("--floor", help="Noise floor of the source; without one nothing passes.")
+    ] = None,
+    truth: Annotated[Path | None, typer.Option("--truth", help="Capture of the source's model in float64.")] = None,
+    reference: Annotated[
+        Path | None, typer.Option("--reference", help="Capture of the source at the target's precision.")
+    ] = None,
+    criteria: Annotated[
+        str,
+        typer.Option(
+            "--criteria", help="A rule to show beside: mindformers, msprobe, verl, mindspeed, modelzoo, FILE.toml."
+        ),
+    ] = "calibrated",
+    mapping: Annotated[Path | None, typer.Option("--mapping", help="Names and axes, from `port map -o FILE`.")] = None,
+    core: Annotated[bool, typer.Option("--core", help="Leave out cosine, mean and p95, ULP and KL.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare two captures level by level. Exit code 1 if anything is not a pass."""
+    from porting.parity.compare import compare_folders
+    from porting.parity.compare_text import show_comparison
+
+    found = compare_folders(
+        a, b, floor=floor, truth=truth, reference=reference, criteria=criteria, mapping=mapping, core=core
+    )
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=1))
+    else:
+        show_comparison(found)
+    raise typer.Exit(0 if found.passed else 1)

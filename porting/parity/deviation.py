@@ -12,7 +12,7 @@ class Deviation:
     All are over the elements that are finite on both sides; `elements` counts all.
 
     max_abs: max |t - s|. max_rel: max_abs / max |s| (the tensor's scale, PARITY's max/scale).
-    rel_l2: ||t - s|| / ||s||, inf where s is zero and t is not, 0 where both are.
+    rel_l2: ||t - s|| / ||s||, inf where s is zero and t is not, 0 where both are. l2: ||t - s||.
     cosine: shown, never the judge; nan where a norm is 0. norm_ratio: ||t|| / ||s||.
     mean_rel, p95_rel: mean and 95th percentile of |t - s| / max |s|. p95 comes from a histogram with 64 bins between
     powers of two, and is that of its bin's upper end: at most 1.6 % too high.
@@ -27,6 +27,7 @@ class Deviation:
     elements: int
     rel_l2: float
     norm_ratio: float
+    l2: float = 0.0
     max_abs: float | None = None
     max_rel: float | None = None
     cosine: float | None = None

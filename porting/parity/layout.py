@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from math import isfinite
 from typing import Any, get_args
 
 import xxhash
 
+from porting.convert.columns import jsonable
 from porting.parity.capture import Manifest, Section, Summary
 
 MANIFEST, SUMMARIES, STEPS = "manifest.json", "summaries.jsonl", "steps.jsonl"
@@ -38,13 +38,13 @@ def hashed(data: bytes | memoryview) -> str:
 
 
 def line(values: Mapping[str, Any]) -> str:
-    """One JSON object on one line. Numbers that JSON does not know are strings: NaN, Infinity, -Infinity."""
-    return json.dumps(_plain(values), ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
+    """One JSON object on one line. Numbers that JSON does not know are strings: nan, inf, -inf."""
+    return json.dumps(jsonable(values), ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a line, with its numbers as numbers again."""
-    special = ("NaN", "Infinity", "-Infinity")
+    special = ("nan", "inf", "-inf")
     return {key: float(value) if value in special else value for key, value in values.items()}
 
 
@@ -61,21 +61,11 @@ def content_hash(summaries: Mapping[Any, Summary]) -> str:
 
 def manifest_text(manifest: Manifest) -> str:
     """The manifest's JSON, with the hash over itself."""
-    values = _plain({field.name: getattr(manifest, field.name) for field in fields(manifest)})
-    return json.dumps({**values, SELF: self_hash(values)}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    fields_ = jsonable({field.name: getattr(manifest, field.name) for field in fields(manifest)})
+    values = json.loads(json.dumps(fields_, allow_nan=False))  # as it will be read: keys are strings
+    return json.dumps({**values, SELF: self_hash(values)}, indent=1, ensure_ascii=False) + "\n"
 
 
 def self_hash(values: Mapping[str, Any]) -> str:
     """The hash over the values of a manifest."""
     return hashed(json.dumps(values, sort_keys=True, separators=(",", ":")).encode())
-
-
-def _plain(value: Any) -> Any:
-    """As JSON has it: lists for tuples, strings for keys and for numbers that are not finite."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, float) and not isfinite(value):
-        return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"  # noqa: PLR0124 - only NaN
-    return value

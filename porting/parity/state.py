@@ -99,6 +99,12 @@ class Verdict:
         """The first finding, in the order of computation, that is not a PASS."""
         return next((finding for finding in self.findings if finding.state is not State.PASS), None)
 
+    @property
+    def decisive(self) -> Finding | None:
+        """The first finding that is a difference; if there is none, the first that is no PASS."""
+        differences = (State.FAIL, State.CRASHED, State.UNMATCHED)
+        return next((finding for finding in self.findings if finding.state in differences), self.first)
+
 
 def verdict_of(level: Level, findings: Iterable[Finding], *, emulated: bool = False) -> Verdict:
     """A level's verdict from its findings."""
