@@ -56,12 +56,13 @@ class Net:
         return self.session.forward(self.batch, self.taps)
 
     def truth(self):
-        """The taps of the same model in float64."""
+        """Taps and gradients of the same model in float64."""
         from porting.backends.torch.run import open_session
 
         exact = open_session(self.spec, self.config, replace(self.build, compute="float64"))
         exact.load(self.weights)
-        return exact.forward(self.batch, self.taps)
+        taps = exact.forward(self.batch, self.taps)
+        return taps, exact.gradients(self.batch)[1] if self.trains else {}
 
     @property
     def unread(self):

@@ -10,14 +10,13 @@ import pytest
 from floor_support import CASES, SEEDS, net, recorded
 
 from porting.errors import FormatError, UsageError
+from porting.parity.criteria import APART_L2, APART_MAX
 from porting.parity.floor import floor_of
 from porting.parity.floor_file import read_floor, write_floor
 from porting.parity.measure import deviation
 from porting.parity.replica import replica_of
 
 HALF_ULP = 2.0**-24
-CROSSING = 1e-4
-"""What one score of a fully masked row makes that is rounded to the next of float32's steps, 1e-3 at -10000."""
 
 
 def tensors(seed=0, noise=0.0):
@@ -207,26 +206,29 @@ def test_a_file_that_is_no_floor_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "task"), CASES)
-def test_replicas_of_every_model_give_a_floor(name, task, tmp_path):
-    """And an honest fourth replica lies near the floor of the first three, but for scores at a step."""
+def test_an_honest_replica_lies_within_the_floor_of_every_model(name, task, tmp_path):
+    """Of the first three and float64, the fourth: no alarm on any tap or gradient, with the factors that judge."""
     pytest.importorskip("torch")
     case = net(name, task)
 
-    def capture(seed=None):
-        replica = replica_of(case.spec, case.config, case.build, seed, case.shapes, case.dialect) if seed else None
-        taps, grads = case.run(replica)
-        sections = {"forward": taps, **({"gradients": grads} if grads else {})}
-        return recorded(tmp_path / f"seed{seed}", sections, model=name, replica=seed)
+    def capture(label, found, **changes):
+        sections = {"forward": found[0], **({"gradients": found[1]} if found[1] else {})}
+        return recorded(tmp_path / label, sections, model=name, **changes)
 
-    source = capture()
-    floor = floor_of(source, (capture(seed) for seed in SEEDS), None)
+    def replica(seed):
+        one = replica_of(case.spec, case.config, case.build, seed, case.shapes, case.dialect)
+        return capture(f"replica{seed}", case.run(one), replica=seed)
+
+    source = capture("source", case.run())
+    truth = capture("truth", case.truth(), build={"task": "mlm", "compute": "float64"})
+    floor = floor_of(source, (replica(seed) for seed in SEEDS), truth)
     assert floor.replicas == SEEDS
-    fourth = capture(4)
-    ratios = []
+    assert floor.float64
+    fourth = replica(4)
     for (section, tensor), entry in floor.entries.items():
         found = deviation(source.tensor(section, tensor), fourth.tensor(section, tensor))
-        measured = entry.measured(found, source.summaries[section, tensor])[0]
-        ratios.append(measured / entry.rel_l2)
-        assert measured < max(8 * entry.rel_l2, CROSSING), (section, tensor)
-    assert np.median(ratios) < 2
-    assert all(entry.rel_l2 < CROSSING for entry in floor.entries.values())
+        l2, largest = entry.measured(found, source.summaries[section, tensor])
+        assert l2 < APART_L2 * entry.rel_l2, (section, tensor, entry)
+        assert largest < APART_MAX * entry.max_rel, (section, tensor, entry)
+        # What a query learns from a fully masked row hangs on scores near -10000, which float32 has to 1e-3 only.
+        assert entry.rel_l2 < (1e-4 if section == "forward" else 1e-3), (section, tensor)
