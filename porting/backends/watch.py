@@ -30,7 +30,10 @@ Keep = Callable[[Section, str, Array], None]
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Of a model and of where it runs, as Manifest has them. names: of all modules that may be asked for."""
+    """Of a model and of where it runs, as Manifest has them.
+
+    names: of all modules that may be asked for. compute: the dtype that it computes in, by its weights or its policy.
+    """
 
     model: str
     framework: str
@@ -38,6 +41,7 @@ class Facts:
     names: tuple[str, ...]
     versions: Mapping[str, str]
     switches: Mapping[str, str] = field(default_factory=dict)
+    compute: str = "float32"
     training: bool = False
     notes: tuple[str, ...] = ()
 

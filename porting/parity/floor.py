@@ -113,7 +113,7 @@ def floor_of(source: Recorded, replicas: Iterable[Recorded], truth: Recorded | N
     """The floor from captures of whole tensors: the larger of replicas' spread and distance from float64.
 
     replicas: undone captures with different seeds, taken one after the other, so that each may go when the next comes.
-    truth: of the same model in float64.
+    truth: of the same model in float64; alone where there are no replicas, as for a model without a table of its axes.
     Raises: UsageError for captures of something else or of summaries only, for none or the same replica twice, for
     values that are not finite in one only, for a section in which nothing differs: a floor of 0 is an error.
     """
@@ -123,8 +123,8 @@ def floor_of(source: Recorded, replicas: Iterable[Recorded], truth: Recorded | N
     for replica in replicas:
         seeds.append(_seed(source.manifest, replica.manifest, seeds))
         _measure(source, replica, distances, "replicas")
-    if not seeds:
-        raise UsageError("floor: wanted at least one replica, got none")
+    if not seeds and truth is None:
+        raise UsageError("floor: wanted at least one replica, got none, and no run in float64 either")
     if truth is not None:
         _check_truth(source.manifest, truth.manifest)
         _measure(source, truth, distances, "float64")

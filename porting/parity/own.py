@@ -181,7 +181,7 @@ def _manifest(facts: Facts) -> Manifest:
     return Manifest(
         model=facts.model,
         config={},
-        build={"task": "own", "training": facts.training},
+        build={"task": "own", "compute": facts.compute, "training": facts.training},
         backend=backend,
         framework=facts.framework,
         device=facts.device,

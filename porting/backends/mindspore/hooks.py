@@ -51,6 +51,9 @@ class MindSporeWatched:
             names=(*(path for path, _ in self._cells), self._root),
             versions={"python": platform.python_version(), "mindspore": ms.__version__},
             switches={"deterministic": str(ms.get_context("deterministic")), "mode": "PYNATIVE_MODE"},
+            compute=next(
+                (name for p in model.get_parameters() if "float" in (name := str(p.dtype).lower())), "float32"
+            ),
             training=bool(model.training),
             notes=_dropouts(self._cells),
         )

@@ -58,6 +58,7 @@ class OnnxWatched:
                 "onnxruntime": ort.__version__,
                 "opset": ",".join(f"{one.domain or 'ai.onnx'} {one.version}" for one in model.opset_import),
             },
+            compute=next((name for one in graph.initializer if "float" in (name := _dtype(one))), "float32"),
             switches={"graph_optimization": "off: every node's output is made as the graph says"},
         )
 
@@ -95,6 +96,10 @@ class OnnxWatched:
         if self._folder:
             options.add_session_config_entry(_FOLDER, str(self._folder.resolve()))
         return ort.InferenceSession(copy.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _dtype(tensor: Any) -> str:
+    return str(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
 
 
 def _feeds(wanted: list[str], batch: Any) -> dict[str, Array]:

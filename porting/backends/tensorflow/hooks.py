@@ -64,6 +64,7 @@ class KerasWatched:
                 "dtype_policy": str(model.dtype_policy.name),
                 "tf.function": "run eagerly",
             },
+            compute=str(model.dtype_policy.compute_dtype),
         )
 
     def inputs(self) -> Iterator[tuple[str, Array]]:

@@ -72,6 +72,7 @@ class TorchWatched:
             names=(*paths, self._root),
             versions={"python": platform.python_version(), "torch": torch.__version__},
             switches=_switches(),
+            compute=_compute(model, self._device),
             training=model.training,
             notes=_dropouts(model),
         )
@@ -181,6 +182,18 @@ def _host(tensor: torch.Tensor) -> Array:
     if plain.dtype is torch.bfloat16:
         return plain.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
     return plain.resolve_conj().resolve_neg().numpy()
+
+
+def _compute(model: torch.nn.Module, device: torch.device) -> str:
+    """The dtype of autocast where that is on, else of the weights."""
+    if torch.is_autocast_enabled(device.type):
+        return _word(torch.get_autocast_dtype(device.type))
+    tensors = chain(model.parameters(), model.buffers())
+    return next((_word(tensor.dtype) for tensor in tensors if tensor.is_floating_point()), "float32")
+
+
+def _word(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _switches() -> dict[str, str]:
