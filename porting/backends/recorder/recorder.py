@@ -9,7 +9,8 @@ hello: {"verb": "hello", "framework": "tensorflow"}
 record: {"verb": "record", "entry": "/path/model.py:run", "batch": "/path/batch.npz", "folder": "/path/new"}
     calls `run(batch)`, batch being a dict of numpy arrays, which returns the taps in the order of computation:
     a dict, or pairs, of name and array (numpy's, or the framework's tensor). Of a generator of pairs one tensor at a
-    time is in memory. Writes folder/00000.npy …, and last folder/index.json, which is also the answer:
+    time is in memory. A name may begin with `weights/` or `gradients/`: it is no tap then. Writes folder/00000.npy …,
+    and last folder/index.json, which is also the answer:
     {"taps": [{"name", "file", "shape", "dtype"}], "python", "numpy", "framework", "version"}
 """
 
