@@ -105,10 +105,14 @@ def _measure(finding: Finding) -> tuple[str, str, str, str]:
 
 
 def _information(found: Comparison) -> list[str]:
+    """What the captures note of themselves, and the settings that differ and may."""
+    sides = (("source", found.source), ("target", found.target))
+    notes = [readable(f"  {side}: {note}") for side, manifest in sides for note in manifest.notes]
+    lines = ["", "notes:", *notes[:MOST], *_more(len(notes))] if notes else []
     if not found.information:
-        return []
+        return lines
     rows = [(f"  {one.what}", one.source, one.target) for one in found.information]
-    return ["", "differs, and may:", *map(readable, aligned(rows[:MOST])), *_more(len(rows))]
+    return [*lines, "", "differs, and may:", *map(readable, aligned(rows[:MOST])), *_more(len(rows))]
 
 
 def _more(count: int) -> list[str]:

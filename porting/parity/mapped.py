@@ -11,7 +11,7 @@ import numpy as np
 from porting.checkpoint.storage import Mapped
 from porting.errors import MismatchError
 from porting.parity.capture import Section, Summary
-from porting.parity.mapping import SIDES, Correspondence, Matched, Pairing, Side
+from porting.parity.mapping import PARTS, SIDES, Correspondence, Matched, Pairing, Side
 from porting.parity.reader import Capture, Key
 from porting.parity.summarise import summarise
 
@@ -24,9 +24,9 @@ def mapped(source: Capture, target: Capture, mapping: Correspondence) -> tuple[C
 
     A pair has the source's name in both, and its target lies like its source; a tensor whose axes are permuted is read
     once for that, whole, for its new hash. What is left out with a reason is in neither. What has no partner keeps its
-    name in the source and is called `NAME (target)` in the target, so that nothing is compared because two
-    frameworks happen to use one word. The target takes the source's model name: that they are one model is what a
-    mapping says.
+    name in the source and is called `NAME (target)` in the target, so that nothing is compared because two frameworks
+    happen to use one word. Either side's notes say what was left out or is open, and why. The target takes the source's
+    model name: that they are one model is what a mapping says.
     """
     parts = {"taps": _Names.of(mapping.taps), "weights": _Names.of(mapping.weights)}
     _check(source, target, parts)
@@ -40,7 +40,7 @@ def mapped(source: Capture, target: Capture, mapping: Correspondence) -> tuple[C
         if key[1] not in names.left_out["target"]:
             theirs.take(*_renamed(target, key, summary, names))
     model = source.manifest.model
-    return ours.of(source, model), theirs.of(target, model)
+    return ours.of(source, model, _notes(mapping, "source")), theirs.of(target, model, _notes(mapping, "target"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,10 @@ class _Side:
         if place is not None:
             self.stored[summary.section, summary.name] = place
 
-    def of(self, capture: Capture, model: str) -> Capture:
+    def of(self, capture: Capture, model: str, notes: tuple[str, ...]) -> Capture:
         """The capture that has these tensors."""
         taps = tuple(name for section, name in self.summaries if section == "forward")
-        manifest = replace(capture.manifest, taps=taps, model=model)
+        manifest = replace(capture.manifest, taps=taps, model=model, notes=(*capture.manifest.notes, *notes))
         return replace(capture, summaries=self.summaries, stored=self.stored, manifest=manifest)
 
 
@@ -76,6 +76,16 @@ class _Names:
         left_out = {side: {one.name for one in matched.left_out if one.side == side} for side in SIDES}
         splits = {pair.source: pair for pair in matched.pairs if pair.split}
         return cls({pair.target: pair for pair in matched.pairs}, splits, left_out)
+
+
+def _notes(mapping: Correspondence, side: Side) -> tuple[str, ...]:
+    """A line per tensor of a side that the mapping keeps out of the comparison; ambiguous ones with the source."""
+    found = [one for part in PARTS for one in mapping.part(part).left_out if one.side == side]
+    open_ = [one for part in PARTS for one in mapping.part(part).ambiguous if side == "source"]
+    return (
+        *(f"left out: {one.name}: {one.reason}" for one in found),
+        *(f"open in the mapping: {one.source} = {' or '.join(one.targets)}: {one.reason}" for one in open_),
+    )
 
 
 def _part(key: Key) -> str:
