@@ -1,8 +1,8 @@
 """Makes a device ready for measuring: determinism and precision set as far as it lets them, and all of it told.
 
 `porting/backends/<framework>/device.py` has `prepare(device) -> Device`, which changes the process it is called in: a
-worker's. A capture calls `prepare` before it opens its session; `port doctor` calls the same, so what it shows is what
-a capture would run with.
+worker's. A capture calls `prepare` here before it opens its session; `port doctor` does too, so what it shows is what a
+capture would run with.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from typing import Any
 
-from porting.backends.names import DEVICES, Framework
+from porting.backends.names import BackendName
 from porting.backends.switches import recorded
 from porting.version import VERSION
 
@@ -33,21 +33,21 @@ class Device:
     switches: Mapping[str, str]
 
 
-def prepare(framework: Framework, device: str) -> Device:
-    """Make a device of `names.DEVICES` ready in this process, which imports the framework.
+def prepare(backend: BackendName) -> Device:
+    """Make a backend's device ready in this process, which imports the framework. An emulated NPU is a CPU here.
 
     Raises: whatever the framework raises where the device cannot be used.
     """
-    found: Device = import_module(f"porting.backends.{framework}.device").prepare(device)
+    device = "cpu" if backend.options else backend.device
+    found: Device = import_module(f"porting.backends.{backend.known}.device").prepare(device)
     versions = {"porting": VERSION, "python": platform.python_version(), **found.versions}
     return Device(found.name, found.count, versions, {**found.switches, **recorded(os.environ)})
 
 
 def describe(job: Mapping[str, Any], progress: Any) -> dict[str, Any]:
-    """The verb `describe`: a Device as JSON values. job: framework, device."""
+    """The verb `describe`: a Device as JSON values. job: backend, as text."""
     del progress
-    framework = next(each for each in DEVICES if each == job["framework"])
-    return asdict(prepare(framework, job["device"]))
+    return asdict(prepare(BackendName.parse(job["backend"])))
 
 
 def processor() -> str:

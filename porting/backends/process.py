@@ -79,7 +79,7 @@ def call(
     job: JSON values; `verb` says what to do (porting.backends.worker.VERBS). Its paths are absolute: the process works
     in `folder`, where frameworks may leave what they like (MindSpore: rank_0, kernel_meta). timeout: seconds until the
     process is killed with all its children. progress: called, in another thread, with what the verb tells meanwhile.
-    The recorder's verbs run in a named interpreter without the kit; all others need the kit installed there.
+    In a named interpreter the recorder's verbs run without the kit; all others need it installed there.
 
     Raises: the PortError that the job raised; UsageError for an interpreter that is not there or lacks the kit.
     """

@@ -42,7 +42,7 @@ def environment(backend: BackendName, base: Mapping[str, str]) -> dict[str, str]
         found.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
         if backend.kind == "cpu":
             found["CUDA_VISIBLE_DEVICES"] = "-1"  # TensorFlow takes all memory of every GPU it sees
-    if backend.kind != "cpu":
+    if backend.kind != "cpu" and not backend.options:
         for name, value in (CUDA if backend.kind == "gpu" else ASCEND).items():
             found.setdefault(name, value)
     return found

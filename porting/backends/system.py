@@ -89,7 +89,7 @@ def _command(words: Sequence[str]) -> str:
 
 def _probe(backend: BackendName) -> Outcome:
     """A mistake that the backend itself names (PortError) is a crash's reason here."""
-    job = {"verb": "hello" if backend.interpreter else "describe", "framework": backend.known, "device": backend.device}
+    job = {"verb": "hello" if backend.interpreter else "describe", "framework": backend.known, "backend": str(backend)}
     with tempfile.TemporaryDirectory(prefix="porting-probe-", ignore_cleanup_errors=True) as folder:
         try:
             return call(backend, job, timeout=PROBE_SECONDS, folder=Path(folder))

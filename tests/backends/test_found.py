@@ -202,3 +202,11 @@ def test_a_torch_npu_that_cannot_be_imported_is_found_and_the_cpu_still_works(pl
     text = str(refused.value)
     assert "there are signs of an Ascend (torch_npu 2.13.0)" in text
     assert "libhccl.so: cannot open shared object file: No such file or directory: CANN is not found: source" in text
+
+
+@pytest.mark.torch
+def test_an_emulated_npu_is_prepared_as_the_cpu_it_is():
+    pytest.importorskip("torch")
+    outcome = this_machine().probe(resolve(parse("npu"), machine()).backend)
+    assert outcome.state == "done"
+    assert "HCCL_DETERMINISTIC" not in outcome.result["switches"]

@@ -78,10 +78,10 @@ def test_a_crash_is_told_with_its_last_lines(verb, job, reason, said, work):
 def test_a_hang_ends_at_the_limit_with_all_children_and_says_where(work):
     seen = []
     started = time.monotonic()
-    outcome = work("hang", timeout=3, progress=seen.append)
-    assert time.monotonic() - started < 10
+    outcome = work("hang", timeout=5, progress=seen.append)
+    assert time.monotonic() - started < 12
     assert outcome.state == "crashed"
-    assert outcome.reason == "did not end within 3 s and was killed"
+    assert outcome.reason == "did not end within 5 s and was killed"
     assert any("in hang" in line for line in outcome.tail)
     assert len(seen[0]["pids"]) == 2
     assert all(map(_gone, seen[0]["pids"]))

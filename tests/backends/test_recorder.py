@@ -183,8 +183,8 @@ def test_a_crash_of_the_model_is_told(record):
 
 
 def test_a_hang_of_the_model_is_told_with_its_place(record):
-    outcome, _ = record("import time\ndef run(batch):\n    time.sleep(600)\n", timeout=2)
-    assert outcome.reason == "did not end within 2 s and was killed"
+    outcome, _ = record("import time\ndef run(batch):\n    time.sleep(600)\n", timeout=4)
+    assert outcome.reason == "did not end within 4 s and was killed"
     assert any("model.py" in line and "in run" in line for line in outcome.tail)
 
 

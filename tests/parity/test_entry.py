@@ -71,19 +71,17 @@ def test_summaries_only(captured):
     assert ("forward", "hidden") in found.summaries
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("def run(batch):\n    yield 'a', [1.0]\n    raise KeyError('lost')\n", "KeyError: 'lost': KeyError: 'lost'"),
-        (
-            "import os\ndef run(batch):\n    print('last words')\n    os._exit(3)\n",
-            "ended with exit code 3 and without",
-        ),
-        ("import time\ndef run(batch):\n    time.sleep(600)\n", "did not end within 2 s and was killed"),
-    ],
-)
-def test_a_crash_is_a_capture_that_says_so(text, reason, captured):
-    found = captured(text, timeout=2)
+CRASHES = {
+    "exception": ("    yield 'a', [1.0]\n    raise KeyError('lost')", 60, "KeyError: 'lost': KeyError: 'lost'"),
+    "exit": ("    import os; print('bye'); os._exit(3)", 60, "ended with exit code 3 and without a result: bye"),
+    "hang": ("    import time; time.sleep(600)", 4, "did not end within 4 s and was killed"),
+}
+
+
+@pytest.mark.parametrize("what", CRASHES)
+def test_a_crash_is_a_capture_that_says_so(what, captured):
+    body, timeout, reason = CRASHES[what]
+    found = captured(f"def run(batch):\n{body}\n", timeout=timeout)
     assert found.manifest.state == "crashed"
     assert found.manifest.reason.startswith(reason)
     assert found.manifest.taps == ("input.x", "input.ids")
