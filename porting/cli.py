@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from porting.cli_data import commands as data_commands
 from porting.cli_parity import commands as parity_commands
 from porting.errors import PortError, readable
 from porting.terminal import fail, progress
@@ -27,6 +28,7 @@ app.add_typer(families_app, name="families")
 models_app = typer.Typer(help="Models: what is ported, with which taps.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.registered_commands += parity_commands.registered_commands
+app.add_typer(data_commands, name="data")
 
 Source = Annotated[
     Path, typer.Argument(help="Checkpoint: a file, a folder, or a TensorFlow prefix.", show_default=False)
