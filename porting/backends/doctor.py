@@ -29,8 +29,8 @@ class Examination:
     """What was found.
 
     machine: kit, Python, system, processors. backends: all there can be, in the order of `names`. aliases: what cpu,
-    gpu and npu come to, or why to nothing. gpus: a line each, of nvidia-smi. environment: set variables that change what
-    is computed.
+    gpu and npu come to, or why to nothing. gpus: a line each, of nvidia-smi. environment: variables that are set and
+    change what is computed.
     """
 
     machine: Mapping[str, str]
