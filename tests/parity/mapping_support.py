@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from porting.parity.capture import Manifest
+from porting.parity.compare import compare
+from porting.parity.floor import floor_of
 from porting.parity.mapped import mapped
 from porting.parity.measure import deviation
 from porting.parity.reader import read_capture
@@ -24,6 +26,11 @@ def made(folder, taps=None, weights=None, *, whole=True, **sections):
 def pairs(matched):
     """Source to (target, axes)."""
     return {pair.source: (pair.target, pair.axes) for pair in matched.pairs}
+
+
+def judged(source, target, mapping, truth):
+    """A comparison whose floor is the source's distance from float64."""
+    return compare(source, target, floor=floor_of(source, [], truth), mapping=mapping)
 
 
 def apart(source, target, mapping):

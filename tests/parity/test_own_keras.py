@@ -12,7 +12,7 @@ tf = pytest.importorskip("tensorflow")
 pytest.importorskip("torch")
 import keras  # noqa: E402
 from keras import layers  # noqa: E402
-from mapping_support import apart, first_apart, pairs  # noqa: E402
+from mapping_support import apart, first_apart, judged, pairs  # noqa: E402
 from own_models import images, keras_net, torch_net, torch_weights  # noqa: E402
 
 from porting.parity.mapping import leave_out  # noqa: E402
@@ -28,11 +28,13 @@ ROWS = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
 
 @pytest.fixture
 def source(tmp_path):
-    """The torch model's capture, and its weights."""
+    """The torch model's capture, its weights, and its capture in float64."""
     model = torch_net()
-    loss = lambda output: output["logits"].square().mean()  # noqa: E731
-    path = porting.capture(model, images(), output=tmp_path / "torch", loss=loss, gradients=True)
-    return porting.read_capture(path), torch_weights(model)
+    weights = {name: array.copy() for name, array in torch_weights(model).items()}
+    options = {"loss": lambda output: output["logits"].square().mean(), "gradients": True}
+    path = porting.capture(model, images(), output=tmp_path / "torch", **options)
+    truth = porting.capture(model.double(), images().astype(np.float64), output=tmp_path / "truth", **options)
+    return porting.read_capture(path), weights, porting.read_capture(truth)
 
 
 def captured(model, folder):
@@ -49,7 +51,7 @@ def settled(mapping):
 
 class TestTheWholeWay:
     def test_a_right_port_agrees_everywhere(self, source, tmp_path):
-        source, weights = source
+        source, weights, truth = source
         target = captured(keras_net(weights), tmp_path / "keras")
         assert target.manifest.weights == source.manifest.weights
         assert target.manifest.batch == source.manifest.batch
@@ -75,14 +77,27 @@ class TestTheWholeWay:
         assert max(found.values()) < LIMIT
         assert all(off == 0 for (section, _), off in found.items() if section == "weights")
         assert ("gradients", "hidden.weight") in found
+        found = judged(source, target, mapping, truth)
+        assert found.passed
+        assert "left out: square: Keras applies the activation within" in found.source.notes
+
+    def test_what_is_open_does_not_pass(self, source, tmp_path):
+        source, weights, truth = source
+        target = captured(keras_net(weights), tmp_path / "keras")
+        found = judged(source, target, porting.propose_mapping(source, target), truth)
+        assert found.overall.state == "UNMATCHED"
+        assert any(note.startswith("open in the mapping: conv = second: values differ") for note in found.source.notes)
 
     def test_an_epsilon_is_found_at_its_norm(self, source, tmp_path):
-        source, weights = source
+        source, weights, truth = source
         target = captured(keras_net(weights, epsilon=1e-2), tmp_path / "keras")
-        assert first_apart(source, target, porting.propose_mapping(source, target)) == "stem.1"
+        mapping = porting.propose_mapping(source, target)
+        assert first_apart(source, target, mapping) == "stem.1"
+        failed = [one for one in judged(source, target, mapping, truth).overall.findings if one.state == "FAIL"]
+        assert (failed[0].level, failed[0].what) == ("L2", "stem.1")
 
     def test_a_square_kernel_left_untransposed_is_found(self, source, tmp_path):
-        source, weights = source
+        source, weights, _ = source
         target = captured(keras_net(weights, transposed=False), tmp_path / "keras")
         mapping = porting.propose_mapping(source, target)
         assert first_apart(source, target, mapping) in {"square", "act#2"}  # of which Keras has only one

@@ -10,7 +10,7 @@ from porting.errors import UsageError
 
 ms = pytest.importorskip("mindspore")
 pytest.importorskip("torch")
-from mapping_support import apart, first_apart, pairs  # noqa: E402
+from mapping_support import apart, first_apart, judged, pairs  # noqa: E402
 from mindspore import nn, ops  # noqa: E402
 from own_models import images, mindspore_net, torch_net, torch_weights  # noqa: E402
 
@@ -32,11 +32,13 @@ def pynative():
 
 @pytest.fixture
 def source(tmp_path):
-    """The torch model's capture, and its weights."""
+    """The torch model's capture, its weights, and its capture in float64."""
     model = torch_net()
-    loss = lambda output: output["logits"].square().mean()  # noqa: E731
-    path = porting.capture(model, images(), output=tmp_path / "torch", loss=loss, gradients=True)
-    return porting.read_capture(path), torch_weights(model)
+    weights = {name: array.copy() for name, array in torch_weights(model).items()}
+    options = {"loss": lambda output: output["logits"].square().mean(), "gradients": True}
+    path = porting.capture(model, images(), output=tmp_path / "torch", **options)
+    truth = porting.capture(model.double(), images().astype(np.float64), output=tmp_path / "truth", **options)
+    return porting.read_capture(path), weights, porting.read_capture(truth)
 
 
 def captured(model, folder, **options):
@@ -47,7 +49,7 @@ def captured(model, folder, **options):
 @pytest.mark.usefixtures("pynative")
 class TestTheWholeWay:
     def test_a_right_port_agrees_everywhere(self, source, tmp_path):
-        source, weights = source
+        source, weights, truth = source
         target = captured(mindspore_net(weights), tmp_path / "ms")
         assert target.manifest.weights == source.manifest.weights
         assert target.manifest.batch == source.manifest.batch
@@ -63,6 +65,7 @@ class TestTheWholeWay:
         assert set(mapping.taps.unmatched["source"]) == {"stem.2", "stem"}  # the port calls ops.relu, which is no Cell
         mapping = leave_out(mapping, "taps", "source", ["stem", "stem.2"], "the port calls a function")
         assert mapping.settled
+        assert judged(source, target, mapping, truth).passed
         found = apart(source, target, mapping)
         assert {section for section, _ in found} == {"weights", "forward", "gradients"}
         assert max(found.values()) < LIMIT
@@ -72,10 +75,12 @@ class TestTheWholeWay:
         ("mistake", "tap"), [({"epsilon": 1e-2}, "stem.1"), ({"slope": 1.01}, "square")], ids=["epsilon", "slope"]
     )
     def test_a_planted_mistake_is_found_at_its_tap(self, source, tmp_path, mistake, tap):
-        source, weights = source
+        source, weights, truth = source
         target = captured(mindspore_net(weights, **mistake), tmp_path / "ms")
         mapping = porting.propose_mapping(source, target)
         assert first_apart(source, target, mapping) == tap
+        failed = [one for one in judged(source, target, mapping, truth).overall.findings if one.state == "FAIL"]
+        assert (failed[0].level, failed[0].what) == ("L2", tap)
         found = apart(source, target, mapping)
         assert all(off == 0 for (section, _), off in found.items() if section == "weights")
 

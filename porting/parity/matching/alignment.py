@@ -83,16 +83,14 @@ def _traced(best: Array, evidence: Array) -> list[tuple[int, int]]:
     return pairs[::-1]
 
 
+def _again(through: Array, chosen: int, keys: Sequence[object]) -> bool:
+    """Whether an equal member could stand in its place."""
+    return any(key == keys[chosen] and i != chosen and np.isfinite(through[i]) for i, key in enumerate(keys))
+
+
 def _against(through: Array, chosen: int, alone: float, keys: Sequence[object]) -> tuple[float, list[int]]:
     """The share of the chosen partner among all, and the others that are as good."""
     others = [i for i in np.flatnonzero(np.isfinite(through)) if keys[i] != keys[chosen]]
     behind = through[others] - through[chosen]
     share = 1 / (1 + float(np.exp(np.minimum(behind, 0)).sum()) + float(np.exp(min(alone - through[chosen], 0.0))))
     return share, [int(i) for i, gap in zip(others, behind, strict=True) if gap > -EQUAL]
-
-
-def _again(through: Array, chosen: int, keys: Sequence[object]) -> bool:
-    """Whether an equal member would do as well."""
-    return any(
-        key == keys[chosen] and i != chosen and through[i] > through[chosen] - EQUAL for i, key in enumerate(keys)
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -18,6 +19,9 @@ from porting.parity.matching.steps import doubt_what_heals, in_order, out_of_ord
 from porting.parity.reader import Capture
 
 _ROLES = (("weight", "kernel", "gamma", "embeddings", "table"), ("bias", "beta"), ("mean",), ("var", "variance"))
+_ROLE_WORDS = re.compile(
+    "moving_|running_|" + "|".join(sorted((word for role in _ROLES for word in role), reverse=True))
+)
 
 _COUNTERS = {"num_batches_tracked": "PyTorch's count of training batches, which a norm with a momentum does not use"}
 """Buffers that only one framework has and nothing is computed from: torch.nn.modules.batchnorm."""
@@ -68,7 +72,13 @@ def _members(capture: Capture, part: Part) -> list[Member]:
 
 
 def _module(weight: str) -> str:
-    return weight[: max(weight.rfind("."), weight.rfind("/"), 0)]
+    """What the weights of one layer have in common: the name without the words that say which of them it is.
+
+    >>> _module("body.0.weight"), _module("fc1_kernel"), _module("bn/moving_mean")
+    ('body.0.', 'fc1_', 'bn/')
+    """
+    own = last_part(weight)
+    return weight.removesuffix(own) + _ROLE_WORDS.sub("", own)
 
 
 def _role(weight: str) -> int:
@@ -86,8 +96,8 @@ def _by_owner(members: tuple[list[Member], list[Member]], captures: tuple[Captur
     found = np.zeros((len(owners[0]), len(owners[1])))
     for i, mine in enumerate(owners[0]):
         for j, theirs in enumerate(owners[1]):
-            if mine in partner or theirs in taken:
-                found[i, j] = 2 * OWNERS if mine is not None and partner.get(mine) == theirs else -OWNERS
+            if mine and theirs and (mine in partner or theirs in taken):
+                found[i, j] = 2 * OWNERS if partner.get(mine) == theirs else -OWNERS
     return found
 
 
