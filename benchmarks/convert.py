@@ -17,13 +17,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from paired import Line, head, line, show, timed
 
 from porting.checkpoint.registry import read
 from porting.checkpoint.write import write
@@ -36,21 +35,6 @@ LARGE = {"layer": 24, "hidden": 1024, "inner": 4096, "vocab": 30522, "positions"
 SIX = {"layer": 30, "hidden": 2048, "inner": 8192, "vocab": 30522, "positions": 512, "token_types": 2}
 
 
-@dataclass(frozen=True)
-class Line:
-    """One measured command: its wall time over cp's in the same round; seconds are medians, MiB are peaks."""
-
-    name: str
-    limit: float | None
-    ratio: float
-    low: float
-    high: float
-    seconds: float
-    reference: float
-    anonymous: float
-    resident: float
-
-
 def make(path: Path, sizes: dict[str, int]) -> Path:
     """A BERT checkpoint in Google's format with these sizes; values repeat a block of normal ones."""
     if not Path(f"{path}.index").exists():
@@ -61,38 +45,6 @@ def make(path: Path, sizes: dict[str, int]) -> Path:
     return path
 
 
-def timed(command: list[str]) -> tuple[float, float, float]:
-    """Wall seconds, peak anonymous and resident MiB of a process. Raises if it fails."""
-    peak = {"RssAnon": 0, "VmHWM": 0}
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.004):
-            for line in _status(process.pid):
-                key, _, value = line.partition(":")
-                if key in peak:
-                    peak[key] = max(peak[key], int(value.split()[0]))
-
-    sampler = threading.Thread(target=watch)
-    sampler.start()
-    _, errors = process.communicate()
-    seconds = time.perf_counter() - start
-    done.set()
-    sampler.join()
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{errors.decode()}")
-    return seconds, peak["RssAnon"] / 1024, peak["VmHWM"] / 1024
-
-
-def _status(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return []
-
-
 def files_of(path: Path) -> list[Path]:
     """The files of a checkpoint."""
     return list(read(path).files)
@@ -100,22 +52,16 @@ def files_of(path: Path) -> list[Path]:
 
 def paired(name: str, source: list[Path], out: Path, command: list[str], rounds: int, limit: float | None) -> Line:
     """Run `cp` of the source's files and the command in turn; the first round warms up and is not counted."""
-    ratios, seconds, references, anonymous, resident = [], [], [], 0.0, 0.0
+    found = []
     for i in range(rounds + 1):
         _clear(out)
-        copy = timed(["cp", *map(str, source), str(out)])[0]
+        copy = timed(["cp", *map(str, source), str(out)])
         _clear(out)
-        took, anon, peak = timed(command)
+        ours = timed(command)
         if i:
-            ratios.append(took / copy)
-            seconds.append(took)
-            references.append(copy)
-            anonymous, resident = max(anonymous, anon), max(resident, peak)
+            found.append((ours, copy))
     _clear(out)
-    return Line(
-        name, limit, statistics.median(ratios), min(ratios), max(ratios), statistics.median(seconds),
-        statistics.median(references), anonymous, resident,
-    )  # fmt: skip
+    return line(name, limit, found)
 
 
 def _clear(out: Path) -> None:
@@ -237,12 +183,7 @@ def peers(folder: Path, rounds: int) -> Iterator[Line]:
             ms = timed([*PORT, "convert", *command, "-q", "--no-verify"])
             _clear(out)
             rows.append((timed([sys.executable, "-W", "ignore", "-c", code, str(source), str(out)]), ms))
-        ratios = [peer[0] / mine[0] for peer, mine in rows]
-        yield Line(
-            f"{name} / port", limit, statistics.median(ratios), min(ratios), max(ratios),
-            statistics.median(peer[0] for peer, _ in rows), statistics.median(mine[0] for _, mine in rows),
-            max(peer[1] for peer, _ in rows), max(peer[2] for peer, _ in rows),
-        )  # fmt: skip
+        yield line(f"{name} / port", limit, rows)
 
 
 def start(folder: Path, rounds: int) -> Iterator[Line]:
@@ -260,15 +201,6 @@ PARTS: dict[str, Callable[[Path, int], Iterator[Line]]] = {
 }  # fmt: skip
 
 
-def show(line: Line) -> str:
-    """A line of the table in Markdown."""
-    limit = "" if line.limit is None else f"{line.limit:g}"
-    return (
-        f"| {line.name} | {line.ratio:.2f} | {line.low:.2f} to {line.high:.2f} | {limit} | {line.seconds:.2f} | "
-        f"{line.reference:.2f} | {line.anonymous:.0f} | {line.resident:.0f} |"
-    )
-
-
 def main() -> None:
     """Run the parts and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -278,15 +210,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     wishes = parser.parse_args()
     wishes.folder.mkdir(parents=True, exist_ok=True)
-    print("| command | ratio to cp | rounds | limit | seconds | cp seconds | anonymous MiB | resident MiB |")
-    print("|---|---|---|---|---|---|---|---|", flush=True)
+    print(head("cp"), flush=True)
     lines = []
     for part in wishes.only.split(","):
-        for line in PARTS[part](wishes.folder, wishes.rounds):
-            print(show(line), flush=True)
-            lines.append(line)
+        for made in PARTS[part](wishes.folder, wishes.rounds):
+            print(show(made), flush=True)
+            lines.append(made)
     if wishes.json:
-        wishes.json.write_text(json.dumps([asdict(line) for line in lines], indent=1) + "\n")
+        wishes.json.write_text(json.dumps([asdict(one) for one in lines], indent=1) + "\n")
 
 
 if __name__ == "__main__":

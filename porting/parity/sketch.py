@@ -5,10 +5,11 @@ Farach-Colton, Finding frequent items in data streams, 2002), so the sketch of a
 sketches, and the squared norm of a sketch is, on average over the signs, that of the tensor. Its relative standard
 error is sqrt(2 / 1021) = 4.4 % of the square, 2.2 % of the norm, where the weight is spread over the buckets.
 
-The draw is made to be fast: a tile of 16 rows of 1021 elements, a prime, goes to the buckets column by column under
+The draw is made to be fast: a tile of 64 rows of 1021 elements, a prime, goes to the buckets column by column under
 one table of signs, and is then rotated by the tile's own shift and given its own sign. A stripe of a tensor (one hidden
-unit in every token) meets another bucket in every row, because no size that models have is a multiple of 1021. A
-tensor of up to 1021 elements has a bucket for each: there the estimate is exact.
+unit in every token) meets another bucket in every row, because no size that models have is a multiple of 1021; only
+what repeats every 1021 elements is estimated badly. A tensor of up to 1021 elements has a bucket for each: there the
+estimate is exact.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[Any]]
 
 BUCKETS = 1021
-ROWS = 16
+ROWS = 64
 TILE = ROWS * BUCKETS
 """Elements that share a shift and a sign."""
 
@@ -57,14 +58,14 @@ def add(sketch: Array, elements: Array, first: int) -> None:
     if tiles:
         _add_tiles(sketch, elements[: tiles * TILE].reshape(tiles, ROWS, BUCKETS), first // TILE)
     if rest:
-        last = np.zeros(TILE, elements.dtype)
-        last[:rest] = elements[tiles * TILE :]
-        _add_tiles(sketch, last.reshape(1, ROWS, BUCKETS), first // TILE + tiles)
+        last = np.zeros((1, -(-rest // BUCKETS), BUCKETS), elements.dtype)
+        last.reshape(-1)[:rest] = elements[tiles * TILE :]
+        _add_tiles(sketch, last, first // TILE + tiles)
 
 
 def _add_tiles(sketch: Array, tiles: Array, first: int) -> None:
-    """tiles: (count, rows, buckets). first: number of the first."""
-    columns = np.einsum("trb,rb->tb", tiles, _TABLE[tiles.dtype]).astype(np.float64)
+    """tiles: (count, rows, buckets), of the last one only the rows that there are. first: number of the first."""
+    columns = np.einsum("trb,rb->tb", tiles, _TABLE[tiles.dtype][: tiles.shape[1]]).astype(np.float64)
     columns *= _signs(first, len(tiles), 0)[:, None]
     shifts = mixed(np.arange(first, first + len(tiles), dtype=np.uint64) + np.uint64(_SHIFTS)) % np.uint64(BUCKETS)
     for column, shift in zip(columns, shifts.tolist(), strict=True):

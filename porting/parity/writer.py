@@ -47,7 +47,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 class CaptureWriter:
     """A capture being written. A context manager: leaving it without `finish` leaves nothing behind.
 
-    Memory: one tensor's copy where it was not contiguous, and half a megabyte.
+    Memory: one tensor's copy where it was not contiguous, and a few megabytes.
     """
 
     def __init__(self, folder: Path, manifest: Manifest, *, whole: bool, overwrite: bool = False) -> None:

@@ -1,0 +1,102 @@
+"""What benchmarks share: a process timed and its memory sampled, and lines of a table from paired rounds.
+
+Every round runs what is measured and what it is measured against one after the other, so a machine that drifts drifts
+under both; the figure is the median of the rounds' ratios. Memory is sampled from /proc every few milliseconds:
+anonymous (RssAnon) and resident (VmHWM).
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+Run = tuple[float, float, float]
+"""Wall seconds, peak anonymous and resident MiB."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One measured command: its wall time over the reference's in the same round.
+
+    seconds and reference are medians, memory (of the command) is a peak in MiB.
+    """
+
+    name: str
+    limit: float | None
+    ratio: float
+    low: float
+    high: float
+    seconds: float
+    reference: float
+    anonymous: float
+    resident: float
+
+
+def timed(command: Sequence[str], *, codes: Sequence[int] = (0,)) -> Run:
+    """Run a process. codes: exit codes that are as expected; any other raises."""
+    peak = {"RssAnon": 0, "VmHWM": 0}
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.004):
+            for line in _status(process.pid):
+                key, _, value = line.partition(":")
+                if key in peak:
+                    peak[key] = max(peak[key], int(value.split()[0]))
+
+    sampler = threading.Thread(target=watch)
+    sampler.start()
+    _, errors = process.communicate()
+    seconds = time.perf_counter() - start
+    done.set()
+    sampler.join()
+    if process.returncode not in codes:
+        raise SystemExit(f"{' '.join(command)} failed:\n{errors.decode()}")
+    return seconds, peak["RssAnon"] / 1024, peak["VmHWM"] / 1024
+
+
+def _status(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return []
+
+
+def line(name: str, limit: float | None, rounds: Sequence[tuple[Run, Run]]) -> Line:
+    """The line of rounds of (measured, reference)."""
+    ratios = [ours[0] / theirs[0] for ours, theirs in rounds]
+    return Line(
+        name,
+        limit,
+        statistics.median(ratios),
+        min(ratios),
+        max(ratios),
+        statistics.median(ours[0] for ours, _ in rounds),
+        statistics.median(theirs[0] for _, theirs in rounds),
+        max(ours[1] for ours, _ in rounds),
+        max(ours[2] for ours, _ in rounds),
+    )
+
+
+def head(reference: str) -> str:
+    """The head of the table in Markdown."""
+    return (
+        f"| command | ratio to {reference} | rounds | limit | seconds | {reference} seconds | anonymous MiB |"
+        " resident MiB |\n|---|---|---|---|---|---|---|---|"
+    )
+
+
+def show(line: Line) -> str:
+    """A line of the table in Markdown."""
+    limit = "" if line.limit is None else f"{line.limit:g}"
+    return (
+        f"| {line.name} | {line.ratio:.2f} | {line.low:.2f} to {line.high:.2f} | {limit} | {line.seconds:.2f} | "
+        f"{line.reference:.2f} | {line.anonymous:.0f} | {line.resident:.0f} |"
+    )
