@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 MASK = "mask."
 ROWS = "rows."
 GIVEN = "given."
+
+
+class NoSuchTaps(UsageError):  # noqa: N818 - what it says
+    """Taps that a model or a task does not have. names: all of them."""
+
+    def __init__(self, title: str, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        super().__init__(f"{title}: this model and task have no tap {', '.join(names)}")
 
 
 def masks(spec: ModelSpec, config: Config, build: Build, batch: Batch, step: int) -> dict[str, Array]:
@@ -82,6 +90,14 @@ def replacing(spec: ModelSpec, values: Mapping[str, Array] | None) -> dict[str, 
     return {GIVEN + name: value for name, value in (values or {}).items()}
 
 
+def check_given(values: Mapping[str, Any], given: Mapping[str, Array]) -> None:
+    """Raises: UsageError for a value in the place of a tap that has not the shape of what was computed there."""
+    for name, value in given.items():
+        computed = values.get(name)
+        if computed is not None and tuple(computed.shape) != np.shape(value):
+            raise UsageError(f"tap {name}: wanted {tuple(computed.shape)}, got {np.shape(value)}")
+
+
 def given(spec: ModelSpec, taps: Collection[str], values: Mapping[str, Any]) -> dict[str, Any]:
     """What a port returned, without what it could not make (None).
 
@@ -89,7 +105,7 @@ def given(spec: ModelSpec, taps: Collection[str], values: Mapping[str, Any]) -> 
     """
     missing = [name for name in sorted(taps) if values.get(name) is None]
     if missing:
-        raise UsageError(f"{spec.name}: this model and task have no tap {', '.join(missing)}")
+        raise NoSuchTaps(spec.name, missing)
     return {name: value for name, value in values.items() if value is not None}
 
 

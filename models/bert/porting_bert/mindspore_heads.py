@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import mindspore as ms
 from mindspore import ops
 
+from porting.backends.feed import NoSuchTaps
 from porting.errors import UsageError
 from porting_bert.config import CREATE_MODEL_DROPOUT, BertConfig
-from porting_bert.mindspore_backbone import Backbone, Masks, Pooler, backbone_scope, head_scope
+from porting_bert.mindspore_backbone import Backbone, Given, Masks, Pooler, backbone_scope, head_scope
 from porting_bert.mindspore_layers import (
     Cell,
     Dense,
@@ -25,6 +26,7 @@ from porting_bert.mindspore_layers import (
     affine,
     constant,
     cross_entropy,
+    replaced,
     tanh,
 )
 from porting_bert.spec import IGNORED, RELATIONS, ROBERTA, SPANS, SPEC, label_count, sites
@@ -38,8 +40,8 @@ Values = tuple[Tensor | None, ...]
 class Head(Cell):
     """A task's end. names: of the values it returns, in order, `loss` last. pooled: whether it has a pooler.
 
-    construct(sequence, words, labels, masks): words is the word table, labels what the task has
-    behind its text, masks those of its own sites; each may be None.
+    construct(sequence, words, labels, masks, given): words is the word table, labels what the task has
+    behind its text, masks those of its own sites, given what takes the place of what it returns; each may be None.
     """
 
     names: tuple[str, ...] = ("loss",)
@@ -59,7 +61,7 @@ class Encoder(Head):
         self.pooler = Pooler(config) if self.bert else None
         self.names = ("pooled", "loss") if self.bert else ("loss",)
 
-    def construct(self, sequence: Tensor, _words: Tensor, _labels: Values, _masks: Masks) -> Values:
+    def construct(self, sequence: Tensor, _words: Tensor, _labels: Values, _masks: Masks, _given: Given) -> Values:
         return (None,) if self.pooler is None else (self.pooler(sequence), None)
 
 
@@ -90,9 +92,9 @@ class MaskedLM(Head):
         super().__init__(config, build)
         self.decoder = Decoder(config)
 
-    def construct(self, sequence: Tensor, words: Tensor, labels: Values, _masks: Masks) -> Values:
+    def construct(self, sequence: Tensor, words: Tensor, labels: Values, _masks: Masks, given: Given) -> Values:
         logits = self.decoder(sequence, words)
-        return logits, token_loss(logits, labels[0])
+        return logits, token_loss(replaced(logits, given[0]), labels[0])
 
 
 class Pretraining(Head):
@@ -106,20 +108,22 @@ class Pretraining(Head):
         self.pooler, self.decoder = Pooler(config), Decoder(config)
         self.relation = Dense("bert.cls2.dense", config.hidden_size, RELATIONS, config)
 
-    def construct(self, sequence: Tensor, words: Tensor, labels: tuple[Tensor, ...], _masks: Masks) -> Values:
+    def construct(
+        self, sequence: Tensor, words: Tensor, labels: tuple[Tensor, ...], _masks: Masks, given: Given
+    ) -> Values:
         positions, ids, weights, following = labels
         pooled = self.pooler(sequence)
-        relation = self.relation(pooled).astype(ms.float32)
+        relation = self.relation(replaced(pooled, given[0])).astype(ms.float32)
         batch, seq, width = sequence.shape
         flat = (positions + ops.arange(batch).astype(ms.int32).expand_dims(-1) * seq).reshape((-1,))
         masked = ops.gather(sequence.reshape((-1, width)), flat, 0).reshape((*positions.shape, width))
         logits = self.decoder(masked, words)
         words_loss, next_loss, loss = None, None, None
         if ids is not None and weights is not None:
-            each = cross_entropy(logits.reshape((-1, logits.shape[-1])), ids.reshape((-1,)))
+            each = cross_entropy(replaced(logits, given[1]).reshape((-1, logits.shape[-1])), ids.reshape((-1,)))
             words_loss = (each * weights.reshape((-1,))).sum() / (weights.sum() + 1e-5)
         if following is not None:
-            next_loss = cross_entropy(relation, following.reshape((-1,))).mean()
+            next_loss = cross_entropy(replaced(relation, given[2]), following.reshape((-1,))).mean()
         if words_loss is not None and next_loss is not None:
             loss = words_loss + next_loss
         return pooled, logits, relation, words_loss, next_loss, loss
@@ -139,14 +143,14 @@ class Classification(Head):
             self.dense = Dense("classifier.dense", hidden, hidden, config)
             self.out = Dense("classifier.out_proj", hidden, self.labels, config)
 
-    def construct(self, sequence: Tensor, _words: Tensor, labels: Values, masks: Masks) -> Values:
+    def construct(self, sequence: Tensor, _words: Tensor, labels: Values, masks: Masks, given: Given) -> Values:
         if self.bert:
             pooled = self.pooler(sequence)
-            logits = self.out(self.drop(pooled, masks[0])).astype(ms.float32)
-            return pooled, logits, self.loss(logits, labels[0])
+            logits = self.out(self.drop(replaced(pooled, given[0]), masks[0])).astype(ms.float32)
+            return pooled, logits, self.loss(replaced(logits, given[1]), labels[0])
         inner = tanh(self.dense(self.drop(sequence[:, 0], masks[0])))
         logits = self.out(self.drop(inner, masks[1])).astype(ms.float32)
-        return logits, self.loss(logits, labels[0])
+        return logits, self.loss(replaced(logits, given[0]), labels[0])
 
     def loss(self, logits: Tensor, labels: Tensor | None) -> Tensor | None:
         """Cross-entropy, or the mean square of a regression."""
@@ -167,9 +171,9 @@ class TokenClassification(Head):
         self.out = Dense(f"{self.scope}dense_1", config.hidden_size, self.labels, config)
         self.drop = Drop(self.mode, config.head_dropout)
 
-    def construct(self, sequence: Tensor, _words: Tensor, labels: Values, masks: Masks) -> Values:
+    def construct(self, sequence: Tensor, _words: Tensor, labels: Values, masks: Masks, given: Given) -> Values:
         logits = self.out(self.drop(sequence, masks[0])).astype(ms.float32)
-        return logits, token_loss(logits, labels[0])
+        return logits, token_loss(replaced(logits, given[0]), labels[0])
 
 
 class QuestionAnswering(Head):
@@ -181,12 +185,13 @@ class QuestionAnswering(Head):
         super().__init__(config, build)
         self.out = Dense(f"{self.scope}dense1", config.hidden_size, SPANS, config)
 
-    def construct(self, sequence: Tensor, _words: Tensor, labels: Values, _masks: Masks) -> Values:
+    def construct(self, sequence: Tensor, _words: Tensor, labels: Values, _masks: Masks, given: Given) -> Values:
         both = self.out(sequence).astype(ms.float32)
         start, end = both[:, :, 0], both[:, :, 1]
         if labels[0] is None or labels[1] is None:
             return start, end, None
-        return start, end, (cross_entropy(start, labels[0]) + cross_entropy(end, labels[1])).mean() / 2
+        losses = cross_entropy(replaced(start, given[0]), labels[0]) + cross_entropy(replaced(end, given[1]), labels[1])
+        return start, end, losses.mean() / 2
 
 
 def token_loss(logits: Tensor, labels: Tensor | None) -> Tensor | None:
@@ -213,7 +218,8 @@ _HEADS: Mapping[str, type[Head]] = {
 class Model(Cell):
     """A backbone and a task's head.
 
-    features: what it takes, in order: the task's own, then `rows.<parameter>`, then `mask.<site>`; each may be None.
+    features: what it takes, in order: the task's own, then `rows.<parameter>`, `mask.<site>`, `given.<tap>`; each may
+        be None.
     outputs: what it returns, in order; None for a loss without labels.
     """
 
@@ -226,12 +232,13 @@ class Model(Cell):
         self.gathered = _gathered(config, build, ties=self.head.ties)
         rows = tuple(f"rows.{name}" for name in self.gathered) if build.extra.get("rows") else ()
         drawn = sites(config, build, {"input_ids": (1, 1)}) if build.dropout.mode == "shared" else {}
-        self.features = (*task.features, *rows, *(f"mask.{name}" for name in drawn))
+        given = (f"given.{name}" for name in build.extra.get("given", ()))
+        self.features = (*task.features, *rows, *(f"mask.{name}" for name in drawn), *given)
         self.outputs = (*task.outputs, "loss", *build.extra.get("taps", ()))
         names = (*self.backbone.names, *self.head.names)
         unknown = [name for name in self.outputs if name not in names]
         if unknown:
-            raise UsageError(f"{config.model_type} {build.task}: no tap {', '.join(unknown)}")
+            raise NoSuchTaps(f"{config.model_type} {build.task}", unknown)
         self.picks = tuple(names.index(name) for name in self.outputs)
         self.text = tuple(self._place(name) for name in ("input_ids", "input_mask", "segment_ids"))
         labels = (name for name in task.features if name not in ("input_ids", "input_mask", "segment_ids"))
@@ -243,12 +250,16 @@ class Model(Cell):
         ends = ("classifier.input", "classifier.hidden") if config.model_type == "roberta" else ("pooled",)
         ends = ("sequence",) if build.task == "token_classification" else ends
         self.outer = tuple(self._place(f"mask.{name}") for name in ends)
+        self.given_inside = tuple(self._place(f"given.{name}") for name in self.backbone.names)
+        self.given_outside = tuple(self._place(f"given.{name}") for name in self.head.names)
 
     def construct(self, *features: Tensor | None) -> Values:
         text, rows = chosen(features, self.text), chosen(features, self.rows)
-        values = self.backbone(text, rows, chosen(features, self.inner))
+        given = chosen(features, self.given_inside)
+        values = self.backbone(text, rows, chosen(features, self.inner), given)
         labels, masks = chosen(features, self.labelled), chosen(features, self.outer)
-        values = values + self.head(values[-1], self.words, labels, masks)
+        sequence = replaced(values[-1], given[-1])
+        values = values + self.head(sequence, self.words, labels, masks, chosen(features, self.given_outside))
         results: Values = ()
         for place in self.picks:
             value = values[place]

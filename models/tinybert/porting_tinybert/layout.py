@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from porting.backends.feed import NoSuchTaps
 from porting.backends.protocol import Build
 from porting.errors import UsageError
 from porting.model.spec import Site
@@ -131,7 +132,7 @@ class Layout:
         """The outputs and the taps that are asked for. Raises: UsageError for taps that the net does not have."""
         unknown = sorted(set(taps) - set(self.taps()))
         if unknown:
-            raise UsageError(f"tinybert: this task has no tap {', '.join(unknown)}")
+            raise NoSuchTaps("tinybert", unknown)
         return frozenset([*self.outputs(), *taps])
 
     def needed(self, asked: Collection[str]) -> frozenset[str]:
