@@ -8,7 +8,7 @@ catalogue shows here is in docs/probe.md; what draws the values is declared by e
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 from math import prod
 from typing import TYPE_CHECKING
@@ -54,21 +54,24 @@ def probe_weights(
     dialect: str,
     *,
     seed: int = 0,
+    only: Collection[str] | None = None,
 ) -> dict[str, Array]:
     """Values for parameters of these shapes, float32, by name in a dialect of the family.
 
     Values are drawn in that dialect's layout: draw them in one, the first, and convert them for the others.
+    shapes: of all parameters of the net, for a name means nothing without the others. only: those that are drawn.
     Raises: UsageError for a model that declares no probe, or a parameter for which it has no draw.
     """
     probe, symmetry = _probe_of(spec, config, build), symmetry_of(spec, config, build)
     named = names_in(spec.family, dialect, symmetry.dialect, tuple(shapes))
-    problems = [name for name in shapes if _draw(probe, named[name].name, symmetry) is None]
+    wanted = [name for name in shapes if only is None or name in only]
+    problems = [name for name in wanted if _draw(probe, named[name].name, symmetry) is None]
     if problems:
         raise UsageError(f"{spec.name}: its probe has no draw for", *(f"  {name}" for name in problems))
     found = {}
-    for name, shape in shapes.items():
+    for name in wanted:
         mean, std = _draw(probe, named[name].name, symmetry) or (0.0, 0.0)
-        normal = _generator(seed, name).standard_normal(shape, np.float32)
+        normal = _generator(seed, name).standard_normal(shapes[name], np.float32)
         found[name] = np.float32(mean) + np.float32(std) * normal
     return found
 

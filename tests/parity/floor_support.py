@@ -50,10 +50,10 @@ class Net:
         except UsageError:
             return False
 
-    def forward(self, weights=None):
-        """The taps, with these weights or the probe's."""
+    def forward(self, weights=None, batch=None):
+        """The taps, with these weights or the probe's, and these features instead of the batch's own."""
         self.session.load(weights or self.weights)
-        return self.session.forward(self.batch, self.taps)
+        return self.session.forward({**self.batch, **(batch or {})}, self.taps)
 
     def truth(self):
         """Taps and gradients of the same model in float64."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -31,6 +31,7 @@ ENDS = [
 """A task of each model with everything in it that others lack."""
 ends = pytest.mark.parametrize(("name", "task"), ENDS)
 EPSILONS = (1e-12, 1e-7, 1e-5)
+POINTS = torch.tensor([0.5, 1.2, 2.7])
 
 
 @cache
@@ -93,15 +94,18 @@ def test_an_epsilon_shows_at_every_layer_norm(name, task, epsilon):
 
 
 @ends
-def test_the_form_of_gelu_shows(name, task):
+def test_the_form_of_gelu_shows_at_every_place(name, task):
     case, source, floor = floors(name, task)
-    field = "ff_activation" if name == "xlnet" else "hidden_act"
-    other = {"gelu_tanh": "gelu_erf", "gelu_erf": "gelu_tanh"}[getattr(case.config, field)]
-    mutant = Net(name, task, replace(case.config, **{field: other})).forward()
-    layers = [tap for tap in source if tap.endswith("ffn.output") and not tap.startswith("teacher")]
-    assert layers
-    for tap in layers:
-        assert apart(source[tap], mutant[tap]) > SHOWS * floor[tap], tap
+    forms = {form: partial(torch.nn.functional.gelu, approximate=form) for form in ("none", "tanh")}
+    places = [(m, a) for m in case.session._model.modules() for a in ("activate", "activation") if hasattr(m, a)]
+    assert len(places) >= 2
+    for module, attribute in places:
+        own = getattr(module, attribute)
+        other = next(form for form in forms.values() if not torch.equal(form(POINTS), own(POINTS)))
+        setattr(module, attribute, other)
+        found = shown(case, source, floor)
+        setattr(module, attribute, own)
+        assert found > SHOWS, (type(module).__name__, found)
 
 
 @pytest.mark.parametrize("constant", [-1e9, "multiplied"])
@@ -174,6 +178,47 @@ def test_every_missing_bias_and_every_swap_shows(name, task):
             assert shown(case, source, floor, {**case.weights, **changed}) > SHOWS, mistake
 
 
+@cases
+def test_inputs_that_go_wrong_show(name, task):
+    case, source, floor = floors(name, task)
+    ids = "input_k" if "input_k" in case.batch else "input_ids"
+    table = next(p for p in case.weights if "word_embedding" in p)
+    mutants = {
+        "word embeddings reversed": ({table: case.weights[table][::-1].copy()}, {}),
+        "ids shifted": ({}, {ids: np.roll(case.batch[ids], 1, axis=1)}),
+    }
+    for feature in ("segment_ids", "seg_id"):
+        if feature in case.batch:
+            mutants["token types off"] = {}, {feature: np.zeros_like(case.batch[feature])}
+    places = next((p for p in case.weights if "position_embeddings" in p), None)
+    if places:
+        mutants["positions off by one"] = {places: np.roll(case.weights[places], 1, axis=0)}, {}
+    own = [p for p in case.weights if ".layer.0." in p and p.replace(".0.", ".1.") in case.weights]
+    for what, source_layer in (("layers out of order", 1), ("a layer twice", 0)):
+        swapped = {p: case.weights[p.replace(".layer.0.", ".layer.1.")] for p in own if source_layer}
+        swapped |= {p.replace(".layer.0.", ".layer.1."): case.weights[p] for p in own}
+        mutants[what] = swapped, {}
+    for mistake, (weights, batch) in mutants.items():
+        mutant = case.forward({**case.weights, **weights}, batch)
+        assert max(apart(source[tap], mutant[tap]) / floor[tap] for tap in source) > 1000, mistake
+
+
+@trained
+def test_labels_that_go_wrong_show(name, task):
+    case, source, floor = floors(name, task)
+    labels = [
+        f for f in case.batch if f.endswith("labels") or f in ("label_ids", "label_values", "target", "start_positions")
+    ]
+    if task.startswith(("general", "task_distill")):
+        assert not labels  # a distillation learns from the teacher alone
+        return
+    assert labels
+    for feature in labels:
+        values = case.batch[feature]
+        mutant = case.forward(None, {feature: np.roll(values, 1, axis=1 if values.shape[1:] > (1,) else 0)})
+        assert apart(source["loss"], mutant["loss"]) > 10 * SHOWS * floor["loss"], feature
+
+
 @ends
 def test_what_the_optimizer_does_otherwise_shows_in_one_step(name, task):
     case = net(name, task)
@@ -222,6 +267,10 @@ def test_a_seed_draws_the_same_values_always():
     assert all(again[p].tobytes() == tensor.tobytes() for p, tensor in case.weights.items())
     other = probe_weights(*arguments, case.shapes, case.dialect, seed=1)
     assert not any(np.array_equal(other[p], tensor) for p, tensor in case.weights.items())
+    head = [p for p in case.weights if p.startswith("cls.")]
+    part = probe_weights(*arguments, case.shapes, case.dialect, only=head)
+    assert list(part) == head
+    assert all(part[p].tobytes() == case.weights[p].tobytes() for p in head)
     one, two = (probe_batch(*arguments, seed=seed) for seed in (0, 1))
     assert not np.array_equal(one["input_ids"], two["input_ids"])
 

@@ -3,7 +3,7 @@
 The residual stream is kept small, 0.01, so that the variance that LayerNorm divides by is near 1e-4 everywhere and an
 epsilon of 1e-7 or 1e-5 shows at each. What reads from the stream amplifies it, what writes into it reduces: queries and
 keys of 2 make scores of tens, inner units of 2 reach where the two forms of gelu differ most (4.7e-4 at 2.7).
-Attention writes a twentieth of the stream: a fully masked row holds scores near -10000, where float32 has steps of
+Attention writes a fortieth of the stream: a fully masked row holds scores near -10000, where float32 has steps of
 1e-3, and so little of it keeps these from hiding everything else.
 """
 
@@ -33,7 +33,7 @@ ENCODER = (
     Draw("*.self.key.weight", 2 / STREAM, over=("hidden",)),
     Draw("*.self.value.weight", 1 / STREAM, over=("hidden",)),
     Draw("*.self.*.bias", 0.5),
-    Draw("*.attention.output.dense.weight", 0.1 * STREAM, over=("head", "value")),
+    Draw("*.attention.output.dense.weight", 0.05 * STREAM, over=("head", "value")),
     Draw("*.intermediate.dense.weight", 2 / STREAM, over=("hidden",)),
     Draw("*.intermediate.dense.bias", 0.5),
     Draw("*.output.dense.weight", 0.4 * STREAM, over=("inner",)),
@@ -41,10 +41,10 @@ ENCODER = (
     Draw("*pooler.dense.weight", 1 / STREAM, over=("hidden",)),
 )
 
-# What the transform of the head gives is normalised, after gelu: at 0.25 both its epsilon and its form show.
+# What the transform of the head gives is normalised, after gelu: at 0.2 both its epsilon and its form show.
 _LM = (
-    Draw("cls.predictions.transform.dense.weight", 0.25 / STREAM, over=("hidden",)),
-    Draw("lm_head.dense.weight", 0.25 / STREAM, over=("hidden",)),
+    Draw("cls.predictions.transform.dense.weight", 0.2 / STREAM, over=("hidden",)),
+    Draw("lm_head.dense.weight", 0.2 / STREAM, over=("hidden",)),
     Draw("cls.predictions.transform.dense.bias", 0.05),
     Draw("lm_head.dense.bias", 0.05),
     *(
