@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from porting.parity.capture import Manifest
+from porting.parity.compare import Comparison
 from porting.parity.floor import Floor, floor_of
 from porting.parity.reader import Capture, read_capture
+from porting.parity.state import Level, State
 from porting.parity.writer import CaptureWriter
 
 CONFIG = {"hidden_act": "gelu", "layer_norm_eps": 1e-12, "hidden_size": 16, "hidden_dropout_prob": 0.1}
@@ -97,4 +99,27 @@ def floor_for(folder: Path, source: Capture, known: Tensors) -> Floor:
     return floor_of(source, replicas, None)
 
 
-Change = Callable[[Tensors], None]
+def scaled(key: tuple[str, str], factor: float) -> Callable[[Tensors], None]:
+    def change(known: Tensors) -> None:
+        known[key] = known[key] * np.float32(factor)
+
+    return change
+
+
+def put(key: tuple[str, str], value: float) -> Callable[[Tensors], None]:
+    def change(known: Tensors) -> None:
+        known[key] = known[key].copy()
+        known[key].reshape(-1)[3] = value
+
+    return change
+
+
+def target(tmp_path: Path, change: Callable[[Tensors], Any] = lambda _: None, **changes: Any) -> Capture:
+    """An honest target, then changed."""
+    known = near(tensors(), 9)
+    change(known)
+    return save(tmp_path / "target", known, **{"backend": "mindspore:cpu", "framework": "mindspore", **changes})
+
+
+def level(found: Comparison, name: Level) -> State:
+    return next(verdict.state for verdict in found.levels if verdict.level is name)
