@@ -83,3 +83,104 @@ def compare(
     else:
         show_comparison(found)
     raise typer.Exit(0 if found.passed else 1)
+
+
+Model = Annotated[str, typer.Argument(help="A model (port models list) or a published size.", show_default=False)]
+Checkpoint = Annotated[
+    Path | None, typer.Option("--checkpoint", help="Weights in any format and dialect. Default: the probe's.")
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="Default: of the size, or beside the checkpoint; else a tiny one.")
+]
+TaskName = Annotated[str | None, typer.Option("--task", help="A task of the model.")]
+Batch = Annotated[Path | None, typer.Option("--batch", help="Features, npz or safetensors. Default: the probe's.")]
+Seed = Annotated[int, typer.Option("--seed", help="Of the probe's weights and batch.")]
+LevelNames = Annotated[str, typer.Option("--level", help="Levels, of L0,L2,L3,L4.")]
+RecipeName = Annotated[
+    str | None, typer.Option("--recipe", help="JSON file of a recipe. Default: the probe's; `none` trains nothing.")
+]
+DType = Annotated[str, typer.Option("--dtype", help="Of activations: float32, float16, bfloat16, float64.")]
+Timeout = Annotated[float, typer.Option("--timeout", help="Seconds that a process may take.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run.")]
+
+
+@commands.command()
+def capture(
+    model: Model,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the capture.")],
+    backend: Annotated[str, typer.Option("--backend", help="FRAMEWORK:DEVICE, or cpu, gpu, npu.")],
+    checkpoint: Checkpoint = None,
+    config: ConfigFile = None,
+    task: TaskName = None,
+    batch: Batch = None,
+    seed: Seed = 0,
+    level: LevelNames = "L0,L2,L3,L4",
+    steps: Annotated[int, typer.Option("--steps", help="Training steps on the batch.")] = 1,
+    recipe: RecipeName = None,
+    dtype: DType = "float32",
+    mode: Annotated[str, typer.Option("--mode", help="eager or graph.")] = "eager",
+    whole: Annotated[
+        bool, typer.Option("--whole/--summaries", help="Every tensor, or a line and a sketch of each.")
+    ] = True,
+    forced_by: Annotated[
+        Path | None, typer.Option("--forced-by", help="Capture whose taps every module is given.")
+    ] = None,
+    require_device: Annotated[bool, typer.Option("--require-device", help="Never emulate.")] = False,
+    timeout: Timeout = 1800.0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Record a model on one backend: taps, gradients, training steps. Exit code 1 if it crashed."""
+    from porting.parity.options import chosen_side
+    from porting.parity.reader import read_capture
+    from porting.parity.subject import subject
+
+    found = subject(model, config=config, checkpoint=checkpoint, task=task, batch=batch, seed=seed)
+    side = chosen_side(found, backend, level, steps, recipe, dtype, mode, timeout, require_device=require_device)
+    made = read_capture(side.capture(output, whole=whole, forced_by=forced_by, overwrite=overwrite))
+    state = f"CRASHED: {made.manifest.reason}" if made.manifest.state == "crashed" else "whole"
+    typer.echo(readable(f"{output}: {len(made.summaries)} tensors, {len(list(made.steps))} steps, {state}"))
+    raise typer.Exit(1 if made.manifest.state == "crashed" else 0)
+
+
+@commands.command()
+def parity(
+    model: Model,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")],
+    target: Annotated[str, typer.Option("--target", help="FRAMEWORK:DEVICE, or cpu, gpu, npu.")],
+    source: Annotated[str, typer.Option("--source", help="Likewise.")] = "torch:cpu",
+    checkpoint: Checkpoint = None,
+    config: ConfigFile = None,
+    task: TaskName = None,
+    batch: Batch = None,
+    seed: Seed = 0,
+    level: LevelNames = "L0,L2,L3,L4",
+    recipe: RecipeName = None,
+    dtype: Annotated[str, typer.Option("--dtype", help="Of the target's activations.")] = "float32",
+    criteria: Annotated[str, typer.Option("--criteria", help="A rule to show beside, as in compare.")] = "calibrated",
+    floor: Annotated[Path | None, typer.Option("--floor", help="A noise floor that was measured before.")] = None,
+    replicas: Annotated[int, typer.Option("--replicas", help="For the noise floor.")] = 3,
+    require_device: Annotated[bool, typer.Option("--require-device", help="Never emulate.")] = False,
+    timeout: Timeout = 1800.0,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Run the same batch through two backends and compare. Exit code 1 if anything is not a pass."""
+    from porting.parity.compare_text import show_comparison
+    from porting.parity.options import computed, levels_of, recipe_named
+    from porting.parity.parity import parity as run
+    from porting.parity.subject import subject
+    from porting.terminal import stages
+
+    found = subject(model, config=config, checkpoint=checkpoint, task=task, batch=batch, seed=seed)
+    with stages(f"{model}: {source} -> {target}", quiet=as_json) as tell:
+        result = run(
+            found, source, target, output=output, compute=computed(dtype), recipe=recipe_named(found.spec, recipe),
+            levels=levels_of(level), criteria=criteria, floor=floor, replicas=replicas,
+            require_device=require_device, timeout=timeout, overwrite=overwrite, tell=tell,
+        )  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps(result.to_json(), indent=1))
+    else:
+        show_comparison(result)
+    emulated_pass = result.overall.emulated and result.overall.state.value == "PASS"
+    raise typer.Exit(0 if result.passed or emulated_pass else 1)

@@ -69,3 +69,19 @@ def number(count: float) -> str:
             return f"{count:.3g}{unit}"
         count /= 1000
     return f"{count:.3g} G"
+
+
+@contextmanager
+def stages(title: str, *, quiet: bool = False) -> Iterator[Callable[[str], None]]:
+    """A spinner on standard error with what is being done now, if that is a terminal; silence otherwise."""
+    if quiet or not sys.stderr.isatty():
+        yield _unsaid
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(title) as status:
+        yield lambda text: status.update(f"{title}: {text}")
+
+
+def _unsaid(text: str) -> None:
+    del text

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from porting.backends.protocol import Build
 from porting.convert.config import find_config, read_config
@@ -14,9 +14,6 @@ from porting.convert.registry import family_named
 from porting.errors import UsageError
 from porting.model.registry import models
 from porting.model.spec import Config, ModelSpec
-
-if TYPE_CHECKING:
-    from porting.model.spec import Compute
 
 PREFERRED = ("pretraining", "classification")
 """Tasks that are run unless one is named: those that reach most of a model."""
@@ -131,15 +128,3 @@ def _config(spec: ModelSpec, size: Config | None, given: str | Path | None, chec
 def _preferred(spec: ModelSpec) -> str:
     names = [task.name for task in spec.tasks]
     return next((name for name in PREFERRED if name in names), names[0])
-
-
-def computed(name: str) -> Compute:
-    """A dtype of activations. Raises: UsageError for another."""
-    from typing import get_args
-
-    from porting.model.spec import Compute
-
-    for known in get_args(Compute):
-        if known == name:
-            return known  # type: ignore[no-any-return]
-    raise UsageError(f"dtype {name}: wanted one of {', '.join(get_args(Compute))}")
