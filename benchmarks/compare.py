@@ -97,7 +97,7 @@ def peer_python(folder: Path) -> Path | None:
         venv.create(place, with_pip=True)
         packages = Path(sysconfig.get_path("purelib", vars={"base": str(place), "platbase": str(place)}))
         (packages / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
-        command = [str(python), "-m", "pip", "install", "-q", "--no-deps", "mindstudio-probe"]
+        command = [str(python), "-m", "pip", "install", "-q", "mindstudio-probe"]
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
         if ran.returncode:
             print(f"msprobe: skipped, it cannot be installed: {ran.stderr.strip().splitlines()[-1]}", flush=True)
@@ -149,7 +149,8 @@ def against_peer(folder: Path, sides: tuple[Path, Path], rounds: int) -> Iterato
         return
     dumps, out = [dump(side) for side in sides], folder / "msprobe-out"
     out.mkdir(exist_ok=True)
-    peer = [str(python.with_name("msprobe")), "compare", "-tp", str(dumps[1]), "-gp", str(dumps[0]), "-o", str(out)]
+    target, golden = (str(place / "dump.json") for place in reversed(dumps))
+    peer = [str(python.with_name("msprobe")), "compare", "-tp", target, "-gp", golden, "-o", str(out)]
     ours = [PORT, "compare", *map(str, sides), "--json"]
     yield line("msprobe compare / port compare", 15.0, [(timed(peer), timed(ours, codes=(1,))) for _ in range(rounds)])
 

@@ -38,7 +38,8 @@ class Comparison:
 
     levels: L0 to L4; one that neither capture has anything of is NOT_RUN and does not count in `overall`. overall: the
     calibrated verdict over all findings, in the order of computation. rule: the verdict by the preset or file
-    that was asked for beside it, with its name. information: settings that differ and may.
+    that was asked for beside it, with its name. information: settings that differ and may. notes: what was recorded and
+    is not judged here, and what the captures themselves note.
     """
 
     source: Manifest
@@ -47,6 +48,7 @@ class Comparison:
     overall: Verdict
     compared: tuple[Compared, ...]
     information: tuple[Difference, ...]
+    notes: tuple[str, ...] = ()
     criteria: str = CALIBRATED
     rule: Verdict | None = None
 
@@ -102,6 +104,7 @@ def compare(
         _overall(levels, source, target, emulated=emulated),
         tuple(compared),
         tuple(differences(source.manifest, target.manifest)),
+        tuple(_notes(source, target)),
         criteria,
         None if rule is None else _by_rule(rule, compared, source, target, emulated=emulated),
     )
@@ -219,6 +222,16 @@ def _runs(source: Capture, target: Capture) -> Iterable[Finding]:
     if forced and target.manifest.forced_by != source.manifest.content:
         reason = "the target's forced taps were computed from the inputs of some other capture"
         yield Finding(Level.FORWARD, "forced taps", State.UNMATCHED, reason, "forced")
+
+
+def _notes(source: Capture, target: Capture) -> Iterable[str]:
+    for side, capture in (("source", source), ("target", target)):
+        yield from (f"{side}: {note}" for note in capture.manifest.notes)
+    steps = min(len(source.steps), len(target.steps))
+    if steps > 1:
+        yield f"not judged: loss and norm of steps 1 to {steps - 1}, which are a trajectory (L5)"
+    if source.section("forced"):
+        yield "not compared: the source's forced taps, which were made from another capture's inputs"
 
 
 def _named(level: Verdict) -> Verdict:

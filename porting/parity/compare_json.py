@@ -30,6 +30,7 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
         "criteria": found.criteria,
         "rule": None if found.rule is None else _verdict(found.rule),
         "information": [asdict(difference) for difference in found.information],
+        "notes": list(found.notes),
         "deviations": [_deviation(one) for one in found.compared],
     }
     made: dict[str, Any] = jsonable(values)

@@ -105,9 +105,8 @@ def _measure(finding: Finding) -> tuple[str, str, str, str]:
 
 
 def _information(found: Comparison) -> list[str]:
-    """What the captures note of themselves, and the settings that differ and may."""
-    sides = (("source", found.source), ("target", found.target))
-    notes = [readable(f"  {side}: {note}") for side, manifest in sides for note in manifest.notes]
+    """Notes, and the settings that differ and may."""
+    notes = [readable(f"  {note}") for note in found.notes]
     lines = ["", "notes:", *notes[:MOST], *_more(len(notes))] if notes else []
     if not found.information:
         return lines

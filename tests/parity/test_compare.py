@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from compare_support import (
+    STEPS,
     Tensors,
     level,
     near,
@@ -162,6 +163,20 @@ def test_the_floor_of_a_replica_is_named_in_the_text(source: Capture, floor: Flo
     lines = comparison_lines(compare(source, target(tmp_path), floor=floor))
     assert lines[0] == "PASS  bert: torch:cpu -> mindspore:cpu"
     assert any("layer.{0-1}.output" in line and "(replicas)" in line for line in lines)
+
+
+def test_what_was_recorded_and_is_not_judged_is_named(source: Capture, tmp_path: Path) -> None:
+    more = tuple({**STEPS[0], "step": i} for i in range(3))
+    known = tensors()
+    known["forced", "logits"] = known["forward", "logits"]
+    ours = save(tmp_path / "a", known, steps=more, notes=("ran on battery",))
+    found = compare(ours, save(tmp_path / "b", tensors(), steps=more))
+    assert found.notes == (
+        "source: ran on battery",
+        "not judged: loss and norm of steps 1 to 2, which are a trajectory (L5)",
+        "not compared: the source's forced taps, which were made from another capture's inputs",
+    )
+    assert {f"  {note}" for note in found.notes} <= set(comparison_lines(found))
 
 
 def test_a_manifest_may_lack_everything_that_is_optional(tmp_path: Path) -> None:
