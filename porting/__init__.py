@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from porting.convert.diff import diff
     from porting.convert.inspect import inspect
     from porting.convert.verify import verify
+    from porting.parity.compare import compare
     from porting.parity.matching.propose import propose_mapping
     from porting.parity.own import capture
     from porting.parity.reader import read_capture
@@ -36,6 +37,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "capture",
+    "compare",
     "convert",
     "diff",
     "inspect",
@@ -48,6 +50,7 @@ __all__ = [
 
 _WHERE = {
     "capture": "porting.parity.own",
+    "compare": "porting.parity.compare",
     "diff": "porting.convert.diff",
     "inspect": "porting.convert.inspect",
     "propose_mapping": "porting.parity.matching.propose",
