@@ -1,6 +1,7 @@
 """Embeddings, encoder and pooler of BERT and RoBERTa in MindSpore.
 
-A graph is fixed when it is compiled, so every cell returns all of its taps; what nobody asks for is not computed.
+A graph is fixed when it is compiled, so every cell returns all of its taps; what nobody asks for is not computed. It
+takes what is given in their place, None for nothing: a tap is returned as it was computed, and what is given goes on.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from porting_bert.mindspore_layers import (
     Tensor,
     activation,
     one_hot_rows,
+    replaced,
     table,
     tanh,
     unlearned,
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     from porting.backends.protocol import Build
 
 Masks = tuple[Tensor | None, ...]
+Given = tuple[Tensor | None, ...]
+
+LAYER_TAPS = ("attention.scores", "attention.output", "ffn.output", "output")
 
 
 def backbone_scope(config: BertConfig) -> str:
@@ -90,12 +95,14 @@ class Attention(Cell):
         self.score, self.mix = ops.BatchMatMul(transpose_b=True), ops.BatchMatMul()
         self.scale = self.size**-0.5
 
-    def construct(self, hidden: Tensor, adder: Tensor | None, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    def construct(
+        self, hidden: Tensor, adder: Tensor | None, mask: Tensor | None, given: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         query, key, value = self.split(self.query(hidden)), self.split(self.key(hidden)), self.split(self.value(hidden))
         scores = self.score(query, key).astype(ms.float32) * self.scale
         if adder is not None:
             scores = scores + adder
-        probs = self.drop(self.softmax(scores), mask)
+        probs = self.drop(self.softmax(replaced(scores, given)), mask)
         context = self.mix(probs.astype(value.dtype), value)
         return scores, context.transpose((0, 2, 1, 3)).reshape(hidden.shape)
 
@@ -105,7 +112,7 @@ class Attention(Cell):
 
 
 class Layer(Cell):
-    """One layer of the encoder; returns its four taps, its output last."""
+    """One layer of the encoder; returns its four taps, its output last. given: in place of these."""
 
     def __init__(self, config: BertConfig, index: int, mode: str) -> None:
         super().__init__()
@@ -123,12 +130,16 @@ class Layer(Cell):
         self.activate = activation(config.hidden_act)
         self.drop = Drop(mode, config.hidden_dropout_prob)
 
-    def construct(self, hidden: Tensor, adder: Tensor | None, masks: Masks) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        scores, context = self.attention(hidden, adder, masks[0])
+    def construct(
+        self, hidden: Tensor, adder: Tensor | None, masks: Masks, given: Given
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        scores, context = self.attention(hidden, adder, masks[0], given[0])
         mixed = self.drop(self.attention_dense(context), masks[1])
         attended = self.attention_norm(mixed + hidden)
-        widened = self.output(self.activate(self.intermediate(attended)))
-        return scores, attended, widened, self.output_norm(self.drop(widened, masks[2]) + attended)
+        taken = replaced(attended, given[1])
+        widened = self.output(self.activate(self.intermediate(taken)))
+        summed = self.drop(replaced(widened, given[2]), masks[2]) + taken
+        return scores, attended, widened, self.output_norm(summed)
 
 
 class Backbone(Cell):
@@ -142,23 +153,26 @@ class Backbone(Cell):
         self.layers = nn.CellList(list(layers), auto_prefix=False)
         self.drop = Drop(mode, config.hidden_dropout_prob)
         self.dtype = DTYPES[build.compute]
-        taps = ("attention.scores", "attention.output", "ffn.output", "output")
-        names = [f"layer.{index}.{tap}" for index in range(config.num_hidden_layers) for tap in taps]
+        names = [f"layer.{index}.{tap}" for index in range(config.num_hidden_layers) for tap in LAYER_TAPS]
         self.names = ("embeddings", *names, "sequence")
 
-    def construct(self, text: Masks, rows: Masks, masks: Masks) -> tuple[Tensor, ...]:
-        """text: ids, mask, segments. rows: of words, of positions. masks: of the embeddings, then three per layer."""
+    def construct(self, text: Masks, rows: Masks, masks: Masks, given: Given) -> tuple[Tensor, ...]:
+        """text: ids, mask, segments. rows: of words, of positions. masks: of the embeddings, then three per layer.
+
+        given: in place of what it returns, in that order.
+        """
         ids, mask, segments = text
         adder = None
         if mask is not None:
             adder = (1.0 - mask.astype(ms.float32).reshape((mask.shape[0], 1, 1, mask.shape[1]))) * -10000.0
         normed = self.embeddings(ids, segments, rows[0], rows[1])
         values = (normed,)
-        hidden = self.drop(normed.astype(self.dtype), masks[0])
+        hidden = self.drop(replaced(normed, given[0]).astype(self.dtype), masks[0])
         for index, layer in enumerate(self.layers):
-            found = layer(hidden, adder, masks[3 * index + 1 : 3 * index + 4])
+            own = given[4 * index + 1 : 4 * index + 5]
+            found = layer(hidden, adder, masks[3 * index + 1 : 3 * index + 4], own)
             values = values + found
-            hidden = found[3]
+            hidden = replaced(found[3], own[3])
         return (*values, hidden)
 
 

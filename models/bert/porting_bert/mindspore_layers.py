@@ -144,6 +144,11 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return ops.cross_entropy(logits, labels, reduction="none")
 
 
+def replaced(value: Tensor, given: Tensor | None) -> Tensor:
+    """What is given for a tap, in the dtype of what was computed; nothing given, the same value."""
+    return value if given is None else given.astype(value.dtype)
+
+
 def one_hot_rows(weights: Tensor, ids: Tensor) -> Tensor:
     """Rows of a table by a product: (..., ) ids -> (..., width)."""
     chosen = ops.one_hot(ids.reshape((-1,)), weights.shape[0], ms.Tensor(1.0, ms.float32), ms.Tensor(0.0, ms.float32))

@@ -12,7 +12,7 @@ from mindspore import ops
 
 from porting.errors import UsageError
 from porting_bert.mindspore_heads import Values, chosen, token_loss
-from porting_bert.mindspore_layers import DTYPES, Cell, Dense, Tensor
+from porting_bert.mindspore_layers import DTYPES, Cell, Dense, Tensor, replaced
 from porting_tinybert.layout import Layout, layout, sites
 from porting_tinybert.mindspore_part import PartCell, log_softmax, unused
 from porting_tinybert.spec import SPEC
@@ -42,7 +42,8 @@ def build(config: TinyBertConfig, build: Build) -> TinyBert:
 class TinyBert(Cell):
     """A task's net; its layout says what is in it.
 
-    features: what it takes, in order: the task's own, then `rows.<parameter>`, then `mask.<site>`; each may be None.
+    features: what it takes, in order: the task's own, then `rows.<parameter>`, `mask.<site>`, `given.<tap>`; each may
+        be None.
     outputs: what it returns, in order; None for a loss without labels.
     unused: parameters that its loss does not reach, whose gradient is zero here and none in other frameworks.
     """
@@ -77,7 +78,8 @@ class TinyBert(Cell):
         self.gathered = {words: "input_ids"}
         rows = (f"rows.{words}",) if build.extra.get("rows") else ()
         drawn = sites(config, build, {"input_ids": (1, 1)}) if build.dropout.mode == "shared" else {}
-        self.features = (*SPEC.task(build.task).features, *rows, *(f"mask.{name}" for name in drawn))
+        given = (f"given.{name}" for name in build.extra.get("given", ()))
+        self.features = (*SPEC.task(build.task).features, *rows, *(f"mask.{name}" for name in drawn), *given)
         extra = tuple(build.extra.get("taps", ()))
         net.asked(extra)
         self.outputs = (*(name for name in net.outputs() if name != "loss"), "loss", *extra)
@@ -89,6 +91,9 @@ class TinyBert(Cell):
             "loss",
         ]
         self.picks = tuple(there.index(name) for name in self.outputs)
+        self.given = tuple(self._place(f"given.{name}") for name in there)
+        counts = [len(part.taps()) for part in net.parts]
+        self.spans = tuple((sum(counts[:i]), sum(counts[: i + 1])) for i in range(len(counts)))
         self.text = tuple(self._place(name) for name in _TEXT)
         self.label, self.rows = self._place(net.label), self._place(f"rows.{words}")
         layers = range(net.student.config.num_hidden_layers)
@@ -99,18 +104,30 @@ class TinyBert(Cell):
 
     def construct(self, *features: Tensor | None) -> Values:
         text, rows = chosen(features, self.text), chosen(features, (self.rows,))
+        given = chosen(features, self.given)
         values: tuple[Tensor, ...] = ()
         for index, none in enumerate(self.unmasked):
-            values = values + self.frozen(self.parts[index](text, None, chosen(features, none)))
-        values = values + self.parts[-1](text, rows[0], chosen(features, self.masks))
-        fits = self.fits(values)
+            start, end = self.spans[index]
+            values = values + self.frozen(self.parts[index](text, None, chosen(features, none), given[start:end]))
+        start, end = self.spans[-1]
+        values = values + self.parts[-1](text, rows[0], chosen(features, self.masks), given[start:end])
+        taken = self.taken(values, given)
+        fits = self.fits(taken)
         labels = chosen(features, (self.label,))
-        values = (*values, *fits, *self.losses(values, fits, labels[0]))
+        losses = self.losses(taken, self.taken(fits, given[len(values) :]), labels[0])
+        values = (*values, *fits, *losses)
         results: Values = ()
         for place in self.picks:
             value = values[place]
             results = (*results, value if value is None else value.astype(ms.float32))
         return results
+
+    def taken(self, values: tuple[Tensor, ...], given: tuple[Tensor | None, ...]) -> tuple[Tensor, ...]:
+        """Values with what is given in their place."""
+        found: tuple[Tensor, ...] = ()
+        for index, value in enumerate(values):
+            found = (*found, replaced(value, given[index]))
+        return found
 
     def frozen(self, values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """What the teacher says, which no gradient changes."""

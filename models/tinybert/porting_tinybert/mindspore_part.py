@@ -11,8 +11,8 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from porting.backends.protocol import Build
-from porting_bert.mindspore_backbone import Embeddings, Layer, Masks, Pooler
-from porting_bert.mindspore_layers import DTYPES, Cell, Dense, Drop, Tensor, one_hot_rows, unlearned
+from porting_bert.mindspore_backbone import Embeddings, Given, Layer, Masks, Pooler
+from porting_bert.mindspore_layers import DTYPES, Cell, Dense, Drop, Tensor, one_hot_rows, replaced, unlearned
 from porting_tinybert.config import TinyBertConfig
 from porting_tinybert.layout import Part
 
@@ -57,27 +57,39 @@ class PartCell(Cell):
         self.names = part.taps()
         self._rename(part, classified=classified)
 
-    def construct(self, text: Masks, rows: Tensor | None, masks: Masks) -> tuple[Tensor, ...]:
-        """text: ids, mask, segments. masks: of the embeddings, three per layer, of what the classifier takes."""
+    def construct(self, text: Masks, rows: Tensor | None, masks: Masks, given: Given) -> tuple[Tensor, ...]:
+        """text: ids, mask, segments. masks: of the embeddings, three per layer, of what the classifier takes.
+
+        given: in place of what it returns, in that order.
+        """
         ids, mask, segments = text
         adder = None
         if mask is not None:
             adder = (1.0 - mask.astype(ms.float32).reshape((mask.shape[0], 1, 1, mask.shape[1]))) * -10000.0
         normed = self.embeddings(ids, segments, rows)
-        hidden = self.drop(normed.astype(self.dtype), masks[0])
+        hidden = self.drop(replaced(normed, given[0]).astype(self.dtype), masks[0])
         values: tuple[Tensor, ...] = (normed, hidden)
+        hidden = replaced(hidden, given[1])
         for index, layer in enumerate(self.layers):
-            found = layer(hidden, adder, masks[3 * index + 1 : 3 * index + 4])
+            own = given[4 * index + 2 : 4 * index + 6]
+            found = layer(hidden, adder, masks[3 * index + 1 : 3 * index + 4], own)
             values = values + found
-            hidden = found[3]
-        pooled = self.pooler(hidden)
-        values = (*values, hidden, pooled)
+            hidden = replaced(found[3], own[3])
+        return values + self.end(hidden, masks, given[4 * len(self.layers) + 2 :])
+
+    def end(self, hidden: Tensor, masks: Masks, given: Given) -> tuple[Tensor, ...]:
+        """The last two or more taps: sequence, pooled, logits of a classifier, log_probs where they are of classes."""
+        taken = replaced(hidden, given[0])
+        pooled = self.pooler(taken)
+        values: tuple[Tensor, ...] = (hidden, pooled)
         if self.head == "none":
             return values
-        taken = pooled if self.head == "sequence" else hidden
+        taken = replaced(pooled, given[1]) if self.head == "sequence" else taken
         taken = ops.relu(taken) if self.relu else self.drop(taken, masks[-1])
         logits = self.classifier(taken).astype(ms.float32)
-        return (*values, logits, log_softmax(logits)) if logits.shape[-1] > 1 else (*values, logits)
+        if logits.shape[-1] == 1:
+            return (*values, logits)
+        return (*values, logits, log_softmax(replaced(logits, given[2])))
 
     def _rename(self, part: Part, *, classified: bool) -> None:
         """ModelZoo's names. classified: whether the net's students and teachers are BertModelCLS or bare encoders."""

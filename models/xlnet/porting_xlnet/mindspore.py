@@ -5,8 +5,9 @@ from __future__ import annotations
 from porting.backends.protocol import Build
 from porting.errors import UsageError
 from porting_xlnet.config import XLNetConfig
-from porting_xlnet.mindspore_heads import Classification, Encoder, Pretraining, QuestionAnswering, Regression
+from porting_xlnet.mindspore_heads import Classification, Encoder, Pretraining, Regression
 from porting_xlnet.mindspore_model import XLNet
+from porting_xlnet.mindspore_spans import QuestionAnswering
 from porting_xlnet.spec import settled
 
 TASKS: dict[str, type[XLNet]] = {

@@ -1,7 +1,8 @@
 """XLNet's layers in MindSpore: relative attention of one or two streams, feed-forward, batch-major throughout.
 
 Everything is fixed when a cell is built, so that a graph can be compiled: a cell always returns its taps, and takes
-the masks of its dropout, None for none. Parameters carry the names of kit_ms. Axes in shapes: b batch, n head,
+the masks of its dropout and what is given in place of its taps, None for none. A tap is returned as it was computed;
+what is given goes on. Parameters carry the names of kit_ms. Axes in shapes: b batch, n head,
 d of a head, h hidden, i query, j key, m mems, p predicted tokens, r relative positions.
 """
 
@@ -98,6 +99,22 @@ def gelu_tanh(value: Tensor) -> Tensor:
     return value * ops.sigmoid(2 * math.sqrt(2 / math.pi) * (value + 0.044715 * value * value * value))
 
 
+def replaced(value: Tensor, given: Tensor) -> Tensor:
+    """What is given for a tap, in the dtype of what was computed; nothing given, the same value."""
+    return value if given is None else given.astype(value.dtype)
+
+
+def log_softmax(logits: Tensor) -> Tensor:
+    """Over the last axis. MindSpore 2.10's own is 5e-6 off on the CPU, twice this."""
+    below = logits - logits.max(-1, keepdims=True)
+    return below - ops.log(ops.exp(below).sum(-1, keepdims=True))
+
+
+def picked(log_probs: Tensor, index: Tensor) -> Tensor:
+    """(…, classes), (…) to (…)."""
+    return ops.gather_elements(log_probs, log_probs.ndim - 1, ops.expand_dims(index, -1)).squeeze(-1)
+
+
 def to_heads(value: Tensor, weight: Tensor) -> Tensor:
     """(b, i, h) by (h, n, d) to (b, n, i, d)."""
     hidden, heads, width = weight.shape
@@ -149,11 +166,13 @@ class RelativeAttention(Cell):
         biases: tuple[Tensor, Tensor, Tensor],
         where: tuple[Tensor, Tensor, Tensor],
         drops: tuple[Tensor, ...],
+        given: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """states: (b, i, h), or (b, p, h) with a mapping. Returns these after LayerNorm, and the scores.
 
         where: (b, 1, i, j), whether a key is of another segment; (b or 1, 1, i or 1, j) to add to scores; the mapping
-        (b, p, i), which position a predicted token stands at. None for each that there is not.
+        (b, p, i), which position a predicted token stands at. given: in place of the scores. None for each that there
+        is not.
         """
         differs, mask, mapping = where
         heads = to_heads(states, self.q)
@@ -164,7 +183,7 @@ class RelativeAttention(Cell):
         if mask is not None:
             # Added, not filled in: a fully masked row is uniform and passes its gradient on.
             scores = scores + mask
-        probs = self.drop_probs(ops.softmax(scores, -1).astype(heads.dtype), drops[0])
+        probs = self.drop_probs(ops.softmax(replaced(scores, given), -1).astype(heads.dtype), drops[0])
         vectors = ops.matmul(probs, keys[1])
         if mapping is not None:
             vectors = ops.matmul(ops.expand_dims(mapping.astype(heads.dtype), 1), vectors)
@@ -220,11 +239,11 @@ class FeedForward(Cell):
         self.drop_inner = Drop(config.dropout, own=own)
         self.drop_output = Drop(config.dropout, own=own)
 
-    def construct(self, value: Tensor, drops: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """value: (b, i, h). Returns the output, and what the second dense gave."""
+    def construct(self, value: Tensor, drops: tuple[Tensor, ...], given: Tensor) -> tuple[Tensor, Tensor]:
+        """value: (b, i, h). given: in place of what the second dense gave. Returns the output, and that."""
         inner = self.drop_inner(self.activation(self.layer_1(value)), drops[2])
         output = self.layer_2(inner)
-        return self.layer_norm(self.drop_output(output, drops[3]) + value), output
+        return self.layer_norm(self.drop_output(replaced(output, given), drops[3]) + value), output
 
 
 class Layer(Cell):
@@ -242,21 +261,23 @@ class Layer(Cell):
         memory: tuple[Any, ...],
         biases: tuple[Tensor, Tensor, Tensor],
         drops: tuple[Tensor, ...],
+        given: tuple[Tensor, ...],
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """content: (b, i, h). query: (b, p, h), (b, i, h) without a mapping, or None.
 
         memory: mems (b, m, h) or None; positions (b or 1, r, h); then what RelativeAttention's `where` holds, masks of
-        both streams for one. drops: masks of LAYER_SITES, of the content stream, then of the query stream. Returns both
-        streams, and LAYER_TAPS of both, None for those of a query stream that there is not.
+        both streams for one. drops: masks of LAYER_SITES, of the content stream, then of the query stream. given: in
+        place of LAYER_TAPS, likewise. Returns both streams, and LAYER_TAPS of both as they were computed, None for
+        those of a query stream that there is not.
         """
         mems, positions, differs, masks, mapping = memory
         seen = content if mems is None else ops.cat((mems, content), 1)
         keys = self.rel_attn.keys(seen, positions)
-        attended, scores = self.rel_attn(content, keys, biases, (differs, masks[0], None), drops[:4])
-        output, inner = self.ff(attended, drops[:4])
-        taps = (scores, attended, inner, output)
+        attended, scores = self.rel_attn(content, keys, biases, (differs, masks[0], None), drops[:4], given[0])
+        output, inner = self.ff(replaced(attended, given[1]), drops[:4], given[2])
+        taps, content = (scores, attended, inner, output), replaced(output, given[3])
         if query is None:
-            return output, None, (*taps, None, None, None, None)
-        asked, scores = self.rel_attn(query, keys, biases, (differs, masks[1], mapping), drops[4:])
-        answer, inner = self.ff(asked, drops[4:])
-        return output, answer, (*taps, scores, asked, inner, answer)
+            return content, None, (*taps, None, None, None, None)
+        asked, scores = self.rel_attn(query, keys, biases, (differs, masks[1], mapping), drops[4:], given[4])
+        answer, inner = self.ff(replaced(asked, given[5]), drops[4:], given[6])
+        return content, replaced(answer, given[7]), (*taps, scores, asked, inner, answer)

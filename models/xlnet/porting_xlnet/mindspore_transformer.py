@@ -7,7 +7,7 @@ from mindspore import nn, ops
 
 from porting.backends.protocol import Build
 from porting_xlnet.config import XLNetConfig
-from porting_xlnet.mindspore_layers import MASKED, Cell, Drop, Layer, Tensor, drawn
+from porting_xlnet.mindspore_layers import MASKED, Cell, Drop, Layer, Tensor, drawn, replaced
 from porting_xlnet.positions import frequencies
 
 
@@ -44,11 +44,12 @@ class Transformer(Cell):
         self.frequencies = ms.Tensor(frequencies(config.d_model))
 
     def construct(
-        self, inputs: tuple[Tensor, ...], rows: Tensor, drops: tuple[Tensor, ...]
+        self, inputs: tuple[Tensor, ...], rows: Tensor, drops: tuple[Tensor, ...], given: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """inputs: ids, segments, padding, permutation, mems, targets, mapping as in spec.FEATURES, None for none.
 
-        rows: to add to gathered rows of the table, or None. drops: masks by site, in mindspore_model's order.
+        rows: to add to gathered rows of the table, or None. drops: masks by site, given: in place of taps, both in
+        mindspore_model's order.
         """
         ids, segments, padding, permutation, mems, targets, mapping = inputs
         qlen = ids.shape[1]
@@ -58,14 +59,16 @@ class Transformer(Cell):
         differs = self._differs(segments, mlen)
         masks = self._masks(qlen, mlen, padding, permutation)
         taps = (content, query, positions)
+        content, positions = replaced(content, given[0]), replaced(positions, given[2])
+        query = None if query is None else replaced(query, given[1])
         caches: tuple[Tensor, ...] = ()
         for i in range(self.n_layer):
             past = None if mems is None else mems[i].swapaxes(0, 1).astype(self.compute)
             if self.config.mem_len:
                 caches = (*caches, self._cache(content, past))
             memory = (past, positions.astype(self.compute), differs, masks, mapping)
-            layer_drops = drops[3 + 8 * i : 11 + 8 * i]
-            content, query, seen = self.layer[i](content, query, memory, self._biases(i), layer_drops)
+            own = slice(3 + 8 * i, 11 + 8 * i)
+            content, query, seen = self.layer[i](content, query, memory, self._biases(i), drops[own], given[own])
             taps = taps + seen
         new_mems = ops.stack(caches) if self.config.mem_len else None
         output = self.drop_output(content if query is None else query, drops[3 + 8 * self.n_layer])

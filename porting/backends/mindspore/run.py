@@ -59,7 +59,7 @@ class MindSporeSession:
         self._model: Any = spec.port("mindspore").build(config, build)
         self._named = {parameter.name: parameter for parameter in self._model.get_parameters()}
         self._trained = {name: parameter for name, parameter in self._named.items() if parameter.requires_grad}
-        self._cells: dict[frozenset[str], tuple[Any, Any]] = {}
+        self._cells: dict[tuple[frozenset[str], tuple[str, ...]], tuple[Any, Any]] = {}
         self._differentiate = self._compiled(self._slopes())
         self._training = Training(recipe)
         if recipe is not None:
@@ -96,30 +96,44 @@ class MindSporeSession:
         """The parameters as they are now, float32."""
         return {name: _numpy(parameter) for name, parameter in self._named.items()}
 
-    def forward(self, batch: Batch, taps: Collection[str] = ()) -> dict[str, Array]:
+    def forward(
+        self, batch: Batch, taps: Collection[str] = (), given: Mapping[str, Array] | None = None
+    ) -> dict[str, Array]:
         """The task's outputs, the loss where there are labels, and the taps asked for. Raises: UsageError."""
-        asked = feed.known_taps(self._spec, taps)
+        asked, forced = feed.known_taps(self._spec, taps), feed.replacing(self._spec, given)
         check_batch(self._spec, self._config, self._build, batch)
-        cell, call = self._cell(asked)
-        cell.set_train(False)
-        values = dict(zip(cell.outputs, call(*_positions(cell, batch)), strict=True))
+        try:
+            values = self._values({**batch, **forced}, asked | set(given or {}))
+        except (RuntimeError, ValueError, TypeError):
+            # Of a wrong shape MindSpore says that some operator cannot take it; what is wanted a free run shows.
+            feed.check_given(self._values(batch, frozenset(given or {})), given or {})
+            raise
+        feed.check_given(values, given or {})
         return {name: _numpy(value) for name, value in feed.given(self._spec, asked, values).items()}
 
-    def _cell(self, taps: frozenset[str]) -> tuple[Any, Any]:
-        """The model that returns these taps, and how to call it.
+    def _values(self, batch: Batch, taps: frozenset[str]) -> dict[str, Any]:
+        """What the model gives for a batch, None for what it cannot."""
+        forced = tuple(sorted(name.removeprefix(feed.GIVEN) for name in batch if name.startswith(feed.GIVEN)))
+        cell, call = self._cell(taps, forced)
+        cell.set_train(False)
+        return dict(zip(cell.outputs, call(*_positions(cell, batch)), strict=True))
 
-        MindSpore's outputs are fixed when a cell is built, so every set of taps is a cell of its own, with
+    def _cell(self, taps: frozenset[str], given: tuple[str, ...]) -> tuple[Any, Any]:
+        """The model that returns these taps and takes these values in the place of taps, and how to call it.
+
+        MindSpore's inputs and outputs are fixed when a cell is built, so every set of them is a cell of its own, with
         this one's parameters in it.
         """
         wanted = taps - set(self._model.outputs)
-        if wanted not in self._cells:
+        own = not (wanted or given)
+        if (wanted, given) not in self._cells:
             cell = self._model
-            if wanted:
-                extra = {**self._build.extra, "taps": tuple(sorted(wanted))}
+            if not own:
+                extra = {**self._build.extra, "taps": tuple(sorted(wanted)), "given": given}
                 cell = self._spec.port("mindspore").build(self._config, replace(self._build, extra=extra))
-            self._cells[wanted] = cell, self._compiled(_calling(cell))
-        cell, call = self._cells[wanted]
-        if wanted:
+            self._cells[wanted, given] = cell, self._compiled(_calling(cell))
+        cell, call = self._cells[wanted, given]
+        if not own:
             for parameter in cell.get_parameters():
                 _set(parameter, self._named[parameter.name])
         return cell, call
