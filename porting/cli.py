@@ -7,14 +7,15 @@ import json
 import sys
 from copy import copy
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from porting.cli_data import commands as data_commands
 from porting.cli_parity import commands as parity_commands
-from porting.errors import PortError, readable
-from porting.terminal import fail, progress
+from porting.cli_registry import families_app, models_app
+from porting.errors import PortError
+from porting.terminal import fail, progress, show
 
 app = typer.Typer(
     name="port",
@@ -23,9 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-families_app = typer.Typer(help="Model families: list them, start one, have rows proposed.", no_args_is_help=True)
 app.add_typer(families_app, name="families")
-models_app = typer.Typer(help="Models: what is ported, with which taps.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.registered_commands += parity_commands.registered_commands
 app.add_typer(data_commands, name="data")
@@ -117,7 +116,7 @@ def convert(
     if as_json:
         typer.echo(ledger.to_json(), nl=False)
     elif not quiet:
-        _show([*(ledger_lines(ledger) if dry_run else []), *summary(ledger, dry_run=dry_run)])
+        show([*(ledger_lines(ledger) if dry_run else []), *summary(ledger, dry_run=dry_run)])
 
 
 @app.command()
@@ -138,7 +137,7 @@ def verify(
         typer.echo(json.dumps({**asdict(result), "holds": result.holds}, default=str, indent=1))
     elif not quiet:
         verdict = "holds" if result.holds else "does not hold"
-        _show([*result.problems, f"{verdict}: {result.compared} tensors compared, {result.unhashed} without a hash"])
+        show([*result.problems, f"{verdict}: {result.compared} tensors compared, {result.unhashed} without a hash"])
     raise typer.Exit(0 if result.holds else 1)
 
 
@@ -159,7 +158,7 @@ def inspect(
     from porting.convert.inspect_text import inspection_lines
 
     found = run(checkpoint, family=family, source_dialect=dialect, format=source_format, config=config, stats=stats)
-    _show(found.to_json() if as_json else inspection_lines(found))
+    show(found.to_json() if as_json else inspection_lines(found))
     raise typer.Exit(1 if found.problems else 0)
 
 
@@ -188,68 +187,8 @@ def diff(
             progress=report,
         )  # fmt: skip
     if not quiet:
-        _show(found.to_json() if as_json else difference_lines(found))
+        show(found.to_json() if as_json else difference_lines(found))
     raise typer.Exit(0 if found.equal else 1)
-
-
-@families_app.command("list")
-def list_families(as_json: Json = False) -> None:
-    """List the installed families with their dialects and groups."""
-    from porting.convert.registry import families
-    from porting.convert.summary import families_json, family_lines
-
-    known = families()
-    _show(families_json(known) if as_json else family_lines(known))
-
-
-@families_app.command()
-def new(
-    name: Annotated[str, typer.Argument(help="Name of the family, and of the folder.", show_default=False)],
-    folder: Annotated[Path, typer.Option("--in", help="Where the folder goes.")] = Path(),
-) -> None:
-    """Write a package with a table and its conformance test, ready to install."""
-    from porting.convert.scaffold import new_family
-
-    made = new_family(name, folder)
-    _show([f"{made}: a working family; pip install -e {made} && pytest {made}, then put your rows into its table"])
-
-
-@families_app.command()
-def suggest(
-    a: Source,
-    b: Annotated[Path, typer.Argument(help="The same model in another dialect.", show_default=False)],
-    as_json: Json = False,
-) -> None:
-    """Propose rows from two checkpoints of one model; what is ambiguous is marked, never guessed. Then exit code 1."""
-    from porting.convert.suggest import suggest as run
-    from porting.convert.suggest import suggestion_lines
-
-    found = run(a, b)
-    _show(found.to_json() if as_json else suggestion_lines(found))
-    raise typer.Exit(1 if found.ambiguous or found.only_a or found.only_b else 0)
-
-
-@models_app.command("list")
-def list_models(as_json: Json = False) -> None:
-    """List the installed models."""
-    from porting.model.registry import models
-    from porting.model.text import model_lines, spec_json
-
-    known = models()
-    _show({name: spec_json(spec) for name, spec in known.items()} if as_json else model_lines(known))
-
-
-@models_app.command()
-def show(
-    name: Annotated[str, typer.Argument(help="Name of a model.", show_default=False)],
-    as_json: Json = False,
-) -> None:
-    """Show a model's spec: tasks, features, taps, sizes, known traps."""
-    from porting.model.registry import model_named
-    from porting.model.text import spec_json, spec_lines
-
-    spec = model_named(name)
-    _show(spec_json(spec) if as_json else spec_lines(spec))
 
 
 @app.command()
@@ -267,11 +206,6 @@ def demo(
     else:
         typer.echo("\n".join(demo_lines(result)))
     raise typer.Exit(0 if result.proved else 1)
-
-
-def _show(what: dict[str, Any] | list[str]) -> None:
-    """JSON or lines, to standard output."""
-    typer.echo(json.dumps(what, indent=1) if isinstance(what, dict) else "\n".join(map(readable, what)))
 
 
 def _asked(words: list[str]) -> typer.Typer:

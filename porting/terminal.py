@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
+
+from porting.errors import readable
 
 Report = Callable[[int, int], None]
 
@@ -35,6 +39,12 @@ def progress(title: str, *, quiet: bool = False) -> Iterator[Report | None]:
             bar.update(task, completed=done, total=total)
 
         yield report
+
+
+def show(what: Mapping[str, Any] | Sequence[str]) -> None:
+    """A result on standard output: JSON of a mapping, or lines that nothing in a file's name can break."""
+    lines = [json.dumps(what, indent=1)] if isinstance(what, Mapping) else map(readable, what)
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
 def fail(text: str) -> None:
