@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from porting.backends.feed import NoSuchTaps
 from porting.backends.protocol import Build
 from porting.backends.torch.run import TorchSession, open_session
-from porting.errors import UsageError
 from porting.model.registry import model_named, models
 from porting.model.spec import Config, ModelSpec
 from porting.parity.capture import Manifest, Section, Summary
@@ -28,6 +28,7 @@ from porting.parity.floor import Floor, floor_of
 from porting.parity.probe import probe_batch, probe_weights
 from porting.parity.replica import replica_of
 from porting.parity.summarise import summarise
+from porting.parity.taps import candidates
 from porting.testing.tiny import tiny
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -77,7 +78,7 @@ class Case:
         self.weights = probe_weights(self.spec, self.config, self.build, self.shapes, self.dialect)
         self.batch = probe_batch(self.spec, self.config, self.build)
         self.session.load(self.weights)
-        self.taps = [tap for tap in self._names() if self._has(tap)]
+        self.taps = self._taps()
 
     def floor(self, replicas: int) -> Floor:
         """Measure it."""
@@ -109,17 +110,15 @@ class Case:
         build = {"task": self.build.task, "compute": "float32"}
         return Manifest(self.spec.name, self.config.to_dict(), build, "torch:cpu", "pytorch", "cpu")
 
-    def _names(self) -> Iterator[str]:
-        layers = max(value for key, value in self.config.to_dict().items() if key in ("num_hidden_layers", "n_layer"))
-        for tap in self.spec.taps:
-            count = 2 * layers if "{layer}" in tap.name else 1
-            yield from (tap.name.replace("{layer}", str(layer)) for layer in range(count))
-
-    def _has(self, tap: str) -> bool:
+    def _taps(self) -> list[str]:
+        """Every tap that this task has. Raises: NoSuchTaps if what it says it lacks is not all."""
+        asked = list(candidates(self.spec, self.config))
         try:
-            return tap in self.session.forward(self.batch, [tap])
-        except UsageError:
-            return False
+            self.session.forward(self.batch, asked)
+        except NoSuchTaps as error:
+            asked = [tap for tap in asked if tap not in error.names]
+        self.session.forward(self.batch, asked)
+        return asked
 
 
 def lines(title: str, floor: Floor, seconds: float) -> Iterator[str]:

@@ -48,7 +48,7 @@ def weights_of(subject: Subject, build: Build, shapes: Shapes) -> tuple[dict[str
     wrong += [f"{name}  missing" for name in collapse(backbone)]
     if wrong:
         raise MismatchError(f"{subject.checkpoint}: is not this {spec.name}", wrong)
-    drawn = probe_weights(spec, config, build, missing, canonical_dialect(spec), seed=subject.seed) if missing else {}
+    drawn = probe_weights(spec, config, build, shapes, canonical_dialect(spec), seed=subject.seed, only=missing)
     notes = tuple(f"not in the checkpoint, drawn: {name}" for name in collapse(missing))
     found = {name: drawn[name] if name in drawn else np.array(stored[name], np.float32) for name in shapes}
     return found, notes
