@@ -62,10 +62,15 @@ def capture(job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         given = manifest.forced_by if forced is None else forced.manifest.content
         manifest = replace(manifest, taps=taps, forced_by=given)
         levels = [Level(name) for name in job["levels"]]
+        steps = job["steps"]
+        if "loss" not in taps and (steps or Level.BACKWARD in levels):
+            reason = f"task {build.task} has no loss on this batch: no gradients and no training"
+            levels = [level for level in levels if level in (Level.WEIGHTS, Level.FORWARD)]
+            manifest, steps = replace(manifest, notes=(*manifest.notes, reason)), 0
         folder = Path(job["output"])
         with CaptureWriter(folder, manifest, whole=job["whole"], overwrite=job["overwrite"]) as writer:
             record(
-                net, writer, levels=levels, taps=taps, steps=job["steps"],
+                net, writer, levels=levels, taps=taps, steps=steps,
                 forced_by=_permuted(forced, net), progress=progress,
             )  # fmt: skip
             writer.finish()

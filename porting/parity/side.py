@@ -69,7 +69,7 @@ class Side:
             "compute": compute or self.compute,
             "recipe": self.recipe.to_dict() if self.recipe else None,
             "levels": [str(level) for level in levels],
-            "steps": self.steps if trains else 0,
+            "steps": self.steps if trains and (Level.STEP in levels or self.steps > 1) else 0,
             "whole": whole,
             "replica": replica,
             "forced_by": str(forced_by.absolute()) if forced_by else None,
