@@ -91,7 +91,7 @@ class _Sums:
     total: float = 0.0
     sizes: LogHistogram = field(default_factory=LogHistogram)
     ulps: float = 0.0
-    most_ulps: float = 0.0
+    most_ulps: int = 0
     nan: Array = field(default_factory=lambda: np.zeros(2, np.int64))
     inf: Array = field(default_factory=lambda: np.zeros(2, np.int64))
     left_out: int = 0
@@ -153,11 +153,9 @@ class _Sums:
         self.sizes.add(apart if good is None else apart[good])
         self.ulp = self.ulp and one.dtype == two.dtype and is_floating(one.dtype)
         if self.ulp:
-            ulps = distances(one, two)
-            if good is not None:
-                ulps[~good] = 0
-            self.ulps += float(ulps.sum())
-            self.most_ulps = max(self.most_ulps, float(ulps.max()))
+            total, most = distances(one, two, good)
+            self.ulps += total
+            self.most_ulps = max(self.most_ulps, most)
 
     def deviation(self, shape: tuple[int, ...]) -> Deviation:
         """The measures."""
@@ -192,7 +190,7 @@ class _Sums:
             mean_rel=ratio(mean, self.scale),
             p95_rel=ratio(p95, self.scale),
             mean_ulp=(self.ulps / count if count else 0.0) if self.ulp else None,
-            max_ulp=int(self.most_ulps) if self.ulp else None,
+            max_ulp=self.most_ulps if self.ulp else None,
             kl_mean=float(rows.mean()) if rows.size else None,
             kl_p95=float(np.quantile(rows, 0.95)) if rows.size else None,
         )

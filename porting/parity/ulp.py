@@ -14,25 +14,27 @@ def is_floating(kind: np.dtype[Any]) -> bool:
     return kind.kind == "f" or kind.name in ("bfloat16", "float8_e5m2", "float8_e4m3fn")
 
 
-def distances(source: Array, target: Array) -> Array:
-    """How many representable numbers lie between the elements, plus one; 0 for equals, -0 and 0 among them.
+def distances(source: Array, target: Array, good: Array | None = None) -> tuple[float, int]:
+    """Sum and largest of the distances: how many representable numbers lie between two elements, plus one.
 
-    source, target: flat, of one floating dtype. NaN counts as a number beyond infinity. Exact as float64 up to 2^53,
-    and for all dtypes of 32 bits or less.
+    source, target: flat, of one floating dtype; 0 and -0 are equal. good: which elements count; all by default.
     """
-    a, b = _ordered(source), _ordered(target)
-    if a.dtype.itemsize < 8:
-        near: Array = np.abs(np.subtract(a, b, dtype=np.float64))
-        return near
-    apart = np.abs(a - b).astype(np.float64)
-    return np.where((a < 0) == (b < 0), apart, np.abs(a.astype(np.float64)) + np.abs(b.astype(np.float64)))
-
-
-def _ordered(values: Array) -> Array:
-    """Bit patterns as integers in the order of the numbers: sign and magnitude become two's complement."""
-    whole = np.dtype(f"i{values.dtype.itemsize}")
-    bits: Array = values.view(whole)
-    sign = bits >> (8 * whole.itemsize - 1)
-    magnitude: Array = bits & np.iinfo(whole).max
-    np.bitwise_xor(magnitude, sign, out=magnitude)
-    return np.subtract(magnitude, sign, out=magnitude)
+    whole = np.dtype(f"i{source.dtype.itemsize}")
+    a: Array = source.view(whole)
+    b: Array = target.view(whole)
+    # Patterns of one sign are in the order of the numbers, so their distance is the difference of the integers.
+    apart = a - b
+    crossed = np.flatnonzero((a ^ b) < 0)
+    apart[crossed] = 0
+    if good is not None:
+        apart[~good] = 0
+        crossed = crossed[good[crossed]]
+    np.abs(apart, out=apart)
+    total = float(apart.sum(dtype=np.int64 if whole.itemsize < 8 else np.float64))
+    most = int(apart.max(initial=0))
+    if crossed.size:
+        magnitude = np.iinfo(whole).max
+        through_zero = (a[crossed] & magnitude).astype(np.uint64) + (b[crossed] & magnitude).astype(np.uint64)
+        total += float(through_zero.sum(dtype=np.float64))
+        most = max(most, int(through_zero.max()))
+    return total, most

@@ -67,7 +67,7 @@ def test_all_measures_are_those_of_the_naive_calculation(pair: tuple[Array, Arra
     for name, wanted in naive(*pair).items():
         assert getattr(found, name) == pytest.approx(wanted, rel=1e-12, nan_ok=True), name
     assert found.elements == pair[0].size
-    assert found.bitwise == (pair[0].tobytes() == pair[1].tobytes() and found.finite)
+    assert found.bitwise == (pair[0].tobytes() == pair[1].tobytes())
 
 
 @settings(deadline=None, max_examples=100)
