@@ -43,7 +43,7 @@ judged against the section: the gradient of a key's bias is zero but for roundin
 
 FEW = 16
 """A tensor of fewer elements may have, by luck, replicas that hardly differ: its floor is at least the median of its
-section. The norm of 16 independent errors varies by no more than 18 % (1 / sqrt(2 x 16)), which is far from the factor."""
+section. The norm of 16 independent errors varies by 18 % (1 / sqrt(2 x 16)), which is far from the factor."""
 
 L2, MAX = "relative L2", "max/scale"
 
