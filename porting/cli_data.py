@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from porting.errors import readable
+from porting.terminal import progress
 
 commands = typer.Typer(help="Tokens, records, pre-training text, rank tables.", no_args_is_help=True)
 
@@ -28,3 +29,64 @@ def inspect(
     lines = [json.dumps(found.to_json(), indent=1)] if as_json else map(readable, inspection_lines(found))
     typer.echo("\n".join(lines))
     raise typer.Exit(1 if found.problems else 0)
+
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Vocab = Annotated[Path | None, typer.Option("--vocab", help="BERT's vocab.txt.")]
+Sentencepiece = Annotated[Path | None, typer.Option("--sentencepiece", help="XLNet's sentencepiece model.")]
+Lower = Annotated[
+    bool | None, typer.Option("--lower-case/--cased", help="Default: what the vocabulary is; XLNet's is cased.")
+]
+ModelConfig = Annotated[Path | None, typer.Option("--config", help="The model's config: its vocab_size is checked.")]
+Length = Annotated[int, typer.Option("--max-seq-length", help="Tokens of a sequence, padding included.")]
+Workers = Annotated[int | None, typer.Option("--workers", help="Processes; default: as the input is large, all cores.")]
+
+
+@commands.command()
+def glue(
+    task: Annotated[str, typer.Argument(help="cola, sst-2, mrpc, qqp, mnli, qnli, rte, wnli, sts-b or tnews.")],
+    sources: Annotated[list[Path], typer.Argument(help="Files (.tsv, .json), or folders that hold them.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="A folder, or a record file's name.")],
+    vocab: Vocab = None,
+    sentencepiece: Sentencepiece = None,
+    max_seq_length: Length = 128,
+    lower: Lower = None,
+    config: ModelConfig = None,
+    split: Annotated[str | None, typer.Option("--split", help="train, dev or test, where names do not tell.")] = None,
+    labels: Annotated[str, typer.Option("--labels", help="Labels in order, with commas, in place of the task's.")] = "",
+    kind: Annotated[str, typer.Option("--format", help="tfrecord or mindrecord.")] = "tfrecord",
+    quoted: Annotated[bool, typer.Option("--quoted", help="Fields are quoted as csv writers do.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse a file with a row that cannot be used.")] = False,
+    pad_to: Annotated[int, typer.Option("--pad-to", min=1, help="Fill the last batch of this size.")] = 1,
+    workers: Workers = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Convert GLUE's files, and others of their shape, to the records that run_classifier writes."""
+    from porting.data.glue import Request, account_lines, glue_to_records
+    from porting.data.tasks import task_named
+    from porting.data.tokenizing import tokens_of
+
+    tokens = tokens_of(vocab, sentencepiece, lower=lower, config=config)
+    request = Request(
+        task_named(task, labels.split(",") if labels else ()), tokens, max_seq_length, split, kind, quoted, strict,
+        pad_to, workers, overwrite,
+    )  # fmt: skip
+    with progress(f"{task} -> {output.name}", quiet=quiet or as_json) as report:
+        accounts = glue_to_records(sources, output, request, progress=report)
+    if as_json:
+        typer.echo(json.dumps([account.to_json() for account in accounts], indent=1))
+    elif not quiet:
+        typer.echo("\n".join(readable(line) for account in accounts for line in account_lines(account)))
+
+
+def run(command: str) -> None:
+    """`port data COMMAND` with this process's arguments, for the scripts under tools/."""
+    import sys
+
+    from porting.cli import main
+
+    sys.argv[1:1] = ["data", command]
+    main()

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from porting.data.example import Value
-from porting.data.schema import Schema, dtype_of, examples, mismatch, read_schema
+from porting.data.features import Value
+from porting.data.reading import dtype_of, examples, mismatch
+from porting.data.schema import Schema, account_path, read_schema
 from porting.errors import FormatError
 
 NAMED = 5
@@ -104,11 +105,6 @@ def _inspect(path: Path, kind: str, records: Iterable[Mapping[str, Value]], sche
     return Inspection(
         path, kind, path.stat().st_size, count, tuple(features.values()), first, read_account(path), tuple(problems)
     )
-
-
-def account_path(path: Path) -> Path:
-    """Where the account of how a record file was made lies."""
-    return path.with_name(path.name + ".port.json")
 
 
 def read_account(path: Path) -> Mapping[str, Any] | None:

@@ -6,16 +6,11 @@ Reference: mindspore.dataset.TFRecordDataset and Schema; the TinyBERT guide of M
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from porting.checkpoint.wire import WireError
-from porting.data.example import Value, decode_example
-from porting.data.tfrecord import read_records
 from porting.errors import FormatError
 
 TYPES = ("int64", "float32", "string")
@@ -66,47 +61,11 @@ def _column(name: str, row: Mapping[str, Any]) -> Column:
     return Column(name, str(row["type"]), shape)
 
 
-def dtype_of(value: Value) -> str:
-    """The dtype of a feature's values, in the schema's words."""
-    return "string" if isinstance(value, list) else str(value.dtype)
-
-
-def mismatch(schema: Schema, features: Mapping[str, Value]) -> str:
-    """Why a record is not what the schema says, or nothing."""
-    for column in schema:
-        value = features.get(column.name)
-        if value is None:
-            return f"{column.name}: wanted {_words(column)}, got no such feature, only {', '.join(features) or 'none'}"
-        # TFRecord stores every integer as int64, MindRecord as it is told; models take int32
-        same = column.dtype == dtype_of(value) or {column.dtype, dtype_of(value)} == {"int32", "int64"}
-        length = int(np.prod(column.shape, dtype=int)) if min(column.shape, default=1) >= 0 else len(value)
-        if not same or len(value) != length:
-            return f"{column.name}: wanted {_words(column)}, got {dtype_of(value)} [{len(value)}]"
-    return ""
-
-
-def _words(column: Column) -> str:
-    return f"{column.dtype} {list(column.shape)}"
-
-
-def examples(path: str | Path, schema: Schema | None = None) -> Iterator[dict[str, Value]]:
-    """The features of each record of a TFRecord file, checked against a schema if one is given.
-
-    Raises: FormatError that names the record, for a damaged file, for payloads that are no Example, for a record
-    that the schema does not describe.
-    """
-    for record in read_records(path):
-        place = f"record {record.number} at byte {record.offset}"
-        try:
-            features = decode_example(record.payload)
-        except WireError as error:
-            raise FormatError(path, place, f"is no tf.train.Example: {error}") from None
-        problem = mismatch(schema, features) if schema is not None else ""
-        if problem:
-            raise FormatError(path, place, problem)
-        yield features
-
-
 def integers(names: Sequence[str], length: int) -> Schema:
     """Columns of `length` integers each."""
     return tuple(Column(name, "int64", (length,)) for name in names)
+
+
+def account_path(path: Path) -> Path:
+    """Where the account of how a record file was made lies."""
+    return path.with_name(path.name + ".port.json")

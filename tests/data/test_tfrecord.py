@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from porting.checkpoint.wire import WireError
-from porting.data.example import decode_example, encode_example
-from porting.data.schema import examples, integers, mismatch, read_schema, to_json
+from porting.data.features import decode_example, encode_example
+from porting.data.reading import examples, mismatch
+from porting.data.schema import integers, read_schema, to_json
 from porting.data.tfrecord import frame, read_records
 from porting.errors import FormatError
 

@@ -1,0 +1,156 @@
+"""Work on all cores, results in order, memory bounded.
+
+Workers are Python processes of their own that talk through pipes: nothing of the parent is inherited (threads, locks,
+open files), a worker whose parent is gone reads the end of its pipe and goes too, and the script that calls
+needs no `if __name__ == "__main__"`.
+
+A job is named by `module:function`; the function takes a set-up once and gives the function of one item.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from importlib import import_module
+from typing import IO, Any
+
+from porting.errors import PortError
+
+AHEAD = 2
+"""Items per worker that are read before their turn."""
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def in_order(job: str, setup: object, items: Iterable[Any], *, workers: int) -> Generator[Any, None, None]:
+    """The results of all items, in their order. With one worker the work is done in this process.
+
+    setup, items and results travel by pickle. Closing the iterator early ends the workers.
+    Raises: PortError if the job raises one; RuntimeError with the worker's last words if it dies otherwise.
+    """
+    if workers <= 1:
+        yield from map(_made(job, setup), items)
+        return
+    idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+    started = [_Worker(job, setup) for _ in range(workers)]
+    for worker in started:
+        idle.put(worker)
+
+    def one(item: object) -> object:
+        worker = idle.get()
+        try:
+            return worker.ask(item)
+        finally:
+            idle.put(worker)
+
+    waiting: deque[Future[Any]] = deque()
+    threads = ThreadPoolExecutor(workers)
+    try:
+        for item in items:
+            waiting.append(threads.submit(one, item))
+            if len(waiting) >= AHEAD * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for left in waiting:
+            left.cancel()
+        for worker in started:
+            worker.end()
+        threads.shutdown()
+
+
+def _made(job: str, setup: object) -> Callable[[Any], Any]:
+    module, _, name = job.partition(":")
+    function: Callable[[Any], Any] = getattr(import_module(module), name)(setup)
+    return function
+
+
+class _Worker:
+    """One worker process, spoken to by one thread at a time."""
+
+    def __init__(self, job: str, setup: object) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "porting.data.pool"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        self._send((job, setup))
+
+    def _send(self, value: object) -> None:
+        assert self._process.stdin is not None  # noqa: S101 - asked for above
+        _write(self._process.stdin, value)
+
+    def ask(self, item: object) -> object:
+        """The job's result for an item."""
+        assert self._process.stdout is not None  # noqa: S101 - asked for above
+        try:
+            self._send(item)
+            kind, value = pickle.load(self._process.stdout)  # noqa: S301 - our own child
+        except (EOFError, BrokenPipeError, pickle.UnpicklingError):
+            raise RuntimeError(f"a worker ended early, exit code {self._process.wait()}") from None
+        if kind == "refused":
+            raise PortError(*value.split("\n"))
+        if kind == "failed":
+            raise RuntimeError(f"a worker failed:\n{value}")
+        return value
+
+    def end(self) -> None:
+        """Stop the process, busy or not."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+
+
+def _write(pipe: IO[bytes], value: object) -> None:
+    pickle.dump(value, pipe, pickle.HIGHEST_PROTOCOL)
+    pipe.flush()
+
+
+def _serve(source: IO[bytes], sink: IO[bytes]) -> None:
+    """Answer items until there are no more."""
+    import traceback
+
+    job, setup = pickle.load(source)  # noqa: S301 - our own parent
+    function: Callable[[Any], Any] | None = None
+    while True:
+        try:
+            item = pickle.load(source)  # noqa: S301 - our own parent
+        except EOFError:
+            return
+        try:
+            function = function or _made(job, setup)
+            answer = ("done", function(item))
+        except PortError as error:
+            answer = ("refused", str(error))
+        except Exception:  # noqa: BLE001 - the parent raises it
+            answer = ("failed", traceback.format_exc())
+        try:
+            _write(sink, answer)
+        except BrokenPipeError:
+            return
+
+
+def main() -> None:
+    """The worker: pickles in at standard input, pickles out at what was standard output."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent ends its workers
+    sink = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever prints must not come between the pickles
+    with sink:
+        _serve(sys.stdin.buffer, sink)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Sequences as the records that run_classifier writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from porting.data.example import INT64_LIST, float_entry, int64_entry, joined, number_entry, varints
+from porting.data.layout import Laid, Layout
+from porting.data.tfrecord import frame
+
+Label = int | float
+"""A class's number, or the value of a regression."""
+
+
+class _Varints(dict[int, bytes]):
+    """The varint of every id that was asked for."""
+
+    def __missing__(self, number: int) -> bytes:
+        self[number] = found = varints((number,))
+        return found
+
+
+_varint = _Varints().__getitem__
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """Encodes sequences of one layout. Everything but the ids recurs, so it is encoded once and looked up."""
+
+    layout: Layout
+    regression: bool
+    _shapes: dict[tuple[int, int], bytes] = field(init=False, default_factory=dict)
+
+    def tfrecord(self, laid: Laid, label: Label, *, real: bool = True) -> bytes:
+        """A sequence as a framed TFRecord."""
+        packed, rest = b"".join(map(_varint, laid.ids)), bytes(self.layout.length - len(laid.ids))
+        ids = packed + rest if self.layout.style == "bert" else rest + packed
+        return frame(
+            joined(
+                number_entry("input_ids", INT64_LIST, ids),
+                self._shape(laid.first, len(laid.ids)),
+                _label(label, self.regression),
+                _REAL if real else _PADDING,
+            )
+        )
+
+    def _shape(self, first: int, tokens: int) -> bytes:
+        """The entries of mask and segments, which two numbers decide."""
+        found = self._shapes.get((first, tokens))
+        if found is None:
+            mask, segments = self.layout.mask(tokens), self.layout.segments(first, tokens)
+            if self.layout.mask_dtype == "float32":
+                found = float_entry("input_mask", mask)
+            else:
+                found = number_entry("input_mask", INT64_LIST, bytes(mask))  # each number is its own varint
+            found += number_entry("segment_ids", INT64_LIST, bytes(segments))
+            self._shapes[first, tokens] = found
+        return found
+
+    def arrays(self, laid: Laid, label: Label, *, real: bool = True) -> dict[str, Any]:
+        """A sequence as the values of a MindRecord's columns."""
+        return {
+            "input_ids": self.layout.padded(laid.ids),
+            "input_mask": self.layout.mask(len(laid.ids)),
+            "segment_ids": self.layout.segments(laid.first, len(laid.ids)),
+            "label_ids": [label],
+            "is_real_example": [int(real)],
+        }
+
+    def padding(self) -> Laid:
+        """The sequence of a padding example: no tokens at all."""
+        return Laid([], 0, cut=False)
+
+
+_REAL, _PADDING = int64_entry("is_real_example", (1,)), int64_entry("is_real_example", (0,))
+
+
+@lru_cache(1 << 12)
+def _label(label: Label, regression: bool) -> bytes:  # noqa: FBT001 - a cache takes its key as it comes
+    if regression:
+        return float_entry("label_ids", (label,))
+    return int64_entry("label_ids", (int(label),))
