@@ -108,6 +108,16 @@ def resolve(
     return _first(candidates, system, title, ascend.look(system).problems)
 
 
+def installed(name: BackendName, system: System | None = None) -> Resolved | None:
+    """A CPU's backend, without trying it: its modules are installed, and a CPU is always there. None for any other."""
+    system = system or this_machine()
+    if name.kind != "cpu" or name.interpreter:
+        return None
+    candidates = [name] if name.framework else _candidates("cpu", None)
+    found = (candidate for candidate in candidates if not _missing(candidate.known, system))
+    return next((Resolved(candidate, reason="installed") for candidate in found), None)
+
+
 def _candidates(kind: Kind, framework: Framework | None) -> list[BackendName]:
     return [
         BackendName(each, device)

@@ -54,12 +54,14 @@ class _Heard:
 
     progress: Callable[[Mapping[str, Any]], None] | None
     last: dict[str, Any] = field(default_factory=dict)
+    at: float = field(default_factory=time.monotonic)
 
     def listen(self, end: int) -> None:
         """Read messages until the other side has closed; one that was cut short is none."""
         with os.fdopen(end, encoding="utf-8", errors="replace") as lines, suppress(ValueError):
             for line in lines:
                 message = json.loads(line)
+                self.at = time.monotonic()
                 if "progress" not in message:
                     self.last = message
                 elif self.progress:
@@ -73,12 +75,14 @@ def call(
     timeout: float,
     folder: Path,
     progress: Callable[[Mapping[str, Any]], None] | None = None,
+    renewed: bool = False,
 ) -> Outcome:
     """Run a job in a process of its own, and wait for it.
 
     job: JSON values; `verb` says what to do (porting.backends.worker.VERBS). Its paths are absolute: the process works
     in `folder`, where frameworks may leave what they like (MindSpore: rank_0, kernel_meta). timeout: seconds until the
-    process is killed with all its children. progress: called, in another thread, with what the verb tells meanwhile.
+    process is killed with all its children; with `renewed`, counted from the last that it told. progress: called, in
+    another thread, with what the verb tells meanwhile.
     In a named interpreter the recorder's verbs run without the kit; all others need it installed there.
 
     Raises: the PortError that the job raised; UsageError for an interpreter that is not there or lacks the kit.
@@ -100,7 +104,7 @@ def call(
     for thread in threads:
         thread.start()
     try:
-        code = _wait(process, timeout)
+        code = _wait(process, timeout, heard if renewed else None)
     finally:
         _kill(process)
         for thread in threads:
@@ -146,15 +150,20 @@ def _send(pipe: Any, job: Mapping[str, Any]) -> None:
             line = line[pipe.write(line) :]
 
 
-def _wait(process: subprocess.Popen[bytes], timeout: float) -> int | None:
-    """The exit code; None where it had to be ended, after it has written down where it hangs (faulthandler)."""
-    try:
-        return process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGUSR1)
+def _wait(process: subprocess.Popen[bytes], timeout: float, heard: _Heard | None) -> int | None:
+    """The exit code; None where it had to be ended, after it has written down where it hangs (faulthandler).
+
+    heard: the time limit is counted from the last message, None for from now.
+    """
+    end = time.monotonic() + timeout
+    while (left := end - time.monotonic()) > 0:
         with suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE / 2)
-        return None
+            return process.wait(left)
+        end = end if heard is None else heard.at + timeout
+    process.send_signal(signal.SIGUSR1)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(GRACE / 2)
+    return None
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

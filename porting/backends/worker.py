@@ -31,6 +31,7 @@ Verb = Callable[[Mapping[str, Any], Progress], Any]
 VERBS: dict[str, str] = {
     "describe": "porting.backends.device:describe",
     "capture": "porting.parity.capture_job:capture",
+    "captures": "porting.parity.capture_job:captures",
 }
 """Where the function of each verb is, `module:function`, imported when it is called.
 

@@ -10,6 +10,8 @@ The job travels as JSON:
     replica               a seed, or null
     forced_by             the folder of a capture of whole taps, or null
     output, overwrite     where the capture goes
+
+The verb `captures` does several such jobs of one backend, one after the other: importing a framework takes seconds.
 """
 
 from __future__ import annotations
@@ -18,12 +20,15 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
+from functools import cache
 from importlib import import_module, util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from porting.backends.device import Device, prepare
+from porting.backends.message import encode_error
 from porting.backends.names import BackendName
+from porting.errors import PortError
 from porting.model.recipe import Clip, LossScale, Recipe, Schedule
 from porting.model.spec import Framework
 from porting.parity.capture import Manifest
@@ -75,6 +80,23 @@ def capture(job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
             )  # fmt: skip
             writer.finish()
     return {"output": str(folder)}
+
+
+def captures(job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+    """Record each of `jobs`. Tells of each that it began, what it does, and that it ended, or by what it was refused.
+
+    What one is asked wrongly is its own. Raises: what else a framework raises, which ends this process: what is left
+    of it is nothing that the next should run in.
+    """
+    for number, one in enumerate(job["jobs"]):
+        progress({"began": number})
+        ended: dict[str, Any] = {"ended": number}
+        try:
+            capture(one, progress)
+        except PortError as error:
+            ended["error"] = encode_error(error)
+        progress(ended)
+    return {"captures": len(job["jobs"])}
 
 
 def _permuted(forced: Capture | None, net: Net) -> Capture | None:
@@ -167,8 +189,9 @@ def recipe_of(values: Mapping[str, Any] | None) -> Recipe | None:
     return Recipe(**{**values, **lists, **parts})
 
 
+@cache
 def code_hash(package: str) -> str:
-    """sha256 over the source files of a port's package and of the kit's."""
+    """sha256 over the source files of a port's package and of the kit's, as they are when it is first asked."""
     state = hashlib.sha256()
     for name in ("porting", package):
         for path in _sources(name):

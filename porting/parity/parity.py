@@ -1,8 +1,11 @@
 """`port parity`: the same subject on two backends, and one verdict.
 
 DIR/source, DIR/target        captures; the target's has its taps forced by the source's too
-DIR/float64, DIR/reference    for a target of lower precision: the truth, and the source at that precision
-DIR/floor.json                the noise floor, measured unless one is given
+DIR/float64                   the source in float64: the truth
+DIR/reference                 for a target of lower precision: the source at that precision
+DIR/floor.json                the noise floor, measured unless one is given or the precision is lower
+
+One process on the source's backend and one on the target's make all of it.
 DIR/comparison.json           the comparison
 """
 
@@ -15,21 +18,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from porting.backends.found import Resolved, find, resolve
+from porting.backends.found import Resolved, installed, resolve
 from porting.backends.names import BackendName
-from porting.backends.system import this_machine
 from porting.errors import UsageError
 from porting.model.recipe import Recipe
 from porting.model.spec import Compute
 from porting.parity.compare import Comparison, compare
 from porting.parity.criteria import precision_of
 from porting.parity.floor import Floor
-from porting.parity.floor_file import read_floor, write_floor
-from porting.parity.measure_floor import REPLICAS, measure_floor
+from porting.parity.floor_file import read_floor
+from porting.parity.measure_floor import REPLICAS
+from porting.parity.origin import Origin, first_error, floor_in, forcing, lower, reference_side
 from porting.parity.presets import CALIBRATED
 from porting.parity.probe import probe_recipe
-from porting.parity.reader import Capture, read_capture
-from porting.parity.side import CAPTURED, TIMEOUT, Side
+from porting.parity.reader import read_capture
+from porting.parity.side import CAPTURED, TIMEOUT, Side, Take, capture_all
 from porting.parity.state import Level
 from porting.parity.subject import Subject
 
@@ -62,80 +65,74 @@ def parity(  # noqa: PLR0913 - one keyword per choice
     crashes is no error: the verdict is CRASHED.
     """
     folder, say = _folder(Path(output), overwrite=overwrite), tell or _silent
-    theirs = resolve(BackendName.parse(target), require_device=require_device)
-    ours = resolve(BackendName.parse(source))
-    learns = recipe or probe_recipe(subject.spec)
+    theirs = _resolved(target, require_device=require_device)
+    ours = _resolved(source)
+    learns = (recipe or probe_recipe(subject.spec)) if Level.STEP in levels else None
     one = Side(ours, subject, mode=mode, recipe=learns, levels=levels, timeout=timeout)
     two = replace(one, resolved=theirs, compute=compute)
-    say(f"source on {ours.backend}")
-    first = read_capture(one.capture(folder / "source"))
+    origin = Origin(one, folder, 0 if floor or lower(two) else replicas)
+    say(f"source on {ours.backend}, {_beside(origin)}")
+    _made(origin.takes())
     say(f"target on {theirs.backend}{' (EMULATED)' if theirs.emulated else ''}")
-    second = read_capture(two.capture(folder / "target", forced_by=_forcing(first, theirs, folder)))
-    found = _compared(one, two, first, second, folder, floor, replicas, criteria, say)
+    _made(target_takes(one, two, origin.folder, folder))
+    known = read_floor(floor) if floor else None
+    found = judged(replace(origin, replicas=replicas), two, folder, floor=known, criteria=criteria, tell=say)
     (folder / "comparison.json").write_text(json.dumps(found.to_json(), indent=1) + "\n", encoding="utf-8")
     return found
 
 
-def _compared(  # noqa: PLR0913, PLR0917 - a step of the function above
-    one: Side,
+def target_takes(one: Side, two: Side, source: Path, folder: Path) -> list[Take]:
+    """What is captured of a target, its taps forced by what is in `source`; the reference of a lower precision too."""
+    found = [Take(two, folder / "target", forced_by=forcing(source / "source", two))]
+    return [*found, Take(reference_side(one, two), folder / "reference")] if lower(two) else found
+
+
+def judged(
+    origin: Origin,
     two: Side,
-    first: Capture,
-    second: Capture,
     folder: Path,
-    floor: str | Path | None,
-    replicas: int,
-    criteria: str,
-    say: Tell,
+    *,
+    floor: Floor | None = None,
+    criteria: str = CALIBRATED,
+    tell: Tell | None = None,
 ) -> Comparison:
-    crashed = "crashed" in (first.manifest.state, second.manifest.state)
-    exact = _exact()
-    precision = precision_of(first.manifest, second.manifest)
-    if crashed:
+    """Compare what was captured, in folders as `parity` makes them; what is missing to judge by is captured now.
+
+    Raises: what `compare` raises; UsageError for a floor that cannot be measured.
+    """
+    say, first, second = tell or _silent, read_capture(origin.source), read_capture(folder / "target")
+    if "crashed" in (first.manifest.state, second.manifest.state):
         return compare(first, second, criteria=criteria)
-    if precision not in ("float32", "float64"):
-        say("the truth in float64, and the source at the target's precision")
-        truth = None if exact is None else read_capture(one.at("float64", exact).capture(folder / "float64"))
-        reference = read_capture(_at_precision(one, two).capture(folder / "reference"))
-        return compare(first, second, truth=truth, reference=reference, criteria=criteria)
-    known = read_floor(floor) if floor else _measured(one, folder, replicas, exact, say)
+    if precision_of(first.manifest, second.manifest) not in ("float32", "float64"):
+        reference = folder / "reference"
+        if not reference.is_dir():  # a device that turned out to compute so
+            say("the source at the target's precision")
+            _made([Take(reference_side(origin.side, two), reference)])
+        truth = read_capture(origin.float64) if origin.float64.is_dir() else None
+        return compare(first, second, truth=truth, reference=read_capture(reference), criteria=criteria)
+    known = floor or floor_in(origin.folder)
+    if known is None:
+        say("noise floor")
+        _made([take for take in origin.replica_takes() if not take.folder.is_dir()])
+        known = origin.measured()
     return compare(first, second, floor=known, criteria=criteria)
 
 
-def _measured(one: Side, run: Path, replicas: int, exact: Resolved | None, say: Tell) -> Floor:
-    """The floor, measured and written. exact: where float64 is computed, None where nothing can."""
-
-    def record(folder: Path, *, replica: int | None = None, compute: Compute | None = None) -> Path:
-        say(f"noise floor: {f'replica {replica}' if replica is not None else compute}")
-        side = one if compute is None or exact is None else one.at(compute, exact)
-        made = side.capture(folder, replica=replica)
-        manifest = read_capture(made).manifest
-        if manifest.state == "crashed":
-            raise UsageError(f"noise floor: {manifest.backend} crashed: {manifest.reason}")
-        return made
-
-    found = measure_floor(record, folder=run, source=run / "source", replicas=replicas, float64=exact is not None)
-    write_floor(run / "floor.json", found)
-    return found
+def _resolved(name: str, *, require_device: bool = False) -> Resolved:
+    """What a name stands for; a CPU is not tried first, for the capture itself tries it."""
+    parsed = BackendName.parse(name)
+    return (None if require_device else installed(parsed)) or resolve(parsed, require_device=require_device)
 
 
-def _exact() -> Resolved | None:
-    """Where the model is run in float64: PyTorch on the CPU, if it is installed."""
-    name = BackendName.parse("torch:cpu")
-    found = find(name, this_machine())
-    return None if found.device is None else Resolved(name, device=found.device)
+def _beside(origin: Origin) -> str:
+    return f"in float64, and {origin.replicas} replicas" if origin.replicas else "and in float64"
 
 
-def _at_precision(one: Side, two: Side) -> Side:
-    """The source at the target's precision: computed so, or emulated as the target is."""
-    if two.resolved.emulated and two.resolved.backend.options:
-        return replace(one, resolved=two.resolved)
-    return one.at(two.compute)
-
-
-def _forcing(source: Capture, target: Resolved, folder: Path) -> Path | None:
-    """What the target's taps are forced by; a crashed source forces nothing, and onnxruntime cannot be forced."""
-    able = source.manifest.state == "whole" and target.backend.known != "onnxruntime"
-    return folder / "source" if able else None
+def _made(takes: list[Take]) -> None:
+    """Capture. Raises: the first PortError of what is asked wrongly."""
+    error = first_error(capture_all(takes))
+    if error is not None:
+        raise error
 
 
 def _folder(folder: Path, *, overwrite: bool) -> Path:
@@ -143,8 +140,9 @@ def _folder(folder: Path, *, overwrite: bool) -> Path:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: wanted a folder, got something else")
     inside = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if inside and not inside <= _MADE:
-        raise UsageError(f"{folder}: is a folder with other things in it ({min(inside - _MADE)})")
+    others = {name for name in inside - _MADE if not name.startswith("replica-")}
+    if others:
+        raise UsageError(f"{folder}: is a folder with other things in it ({min(others)})")
     if inside and not overwrite:
         raise UsageError(f"{folder}: exists already; --overwrite replaces it")
     for name in inside:
