@@ -170,8 +170,10 @@ def _measure(
         if found.unlike:
             raise UsageError(f"{where}: {found.unlike} elements are not finite in one of source and {origin}")
         # In absolute terms: what is zero but for rounding is relative to its section.
+        norm, scale = source.summaries[key].l2, source.summaries[key].largest
         largest = found.max_abs or 0.0
-        norm = source.summaries[key].l2
+        if found.max_rel is not None and isfinite(found.max_rel) and scale:
+            largest = found.max_rel * scale  # what a mask has hidden is measured apart, by a scale of its own
         l2 = found.rel_l2 * norm if isfinite(found.rel_l2) else largest * found.elements**0.5
         if l2 > distance.l2:
             distance.l2, distance.origin = l2, origin

@@ -12,6 +12,7 @@ import numpy as np
 from porting.parity.capture import Summary
 from porting.parity.deviation import Deviation
 from porting.parity.divergence import divergences
+from porting.parity.hidden import apart, hidden_from
 from porting.parity.histogram import LogHistogram
 from porting.parity.sketch import decode
 from porting.parity.ulp import distances, is_floating
@@ -36,7 +37,8 @@ def deviation(
 
     source, target: of one shape, memory maps or arrays of any real dtypes. logits: rows of the last axis are those of a
     softmax. measures: `core` leaves out cosine, mean and p95, ULP and KL. seen: is given each two flat pieces before
-    they are measured. Squares are summed as they are: of float64 values beyond 1e154 they are infinite.
+    they are measured. What a mask has hidden is measured apart (`porting.parity.hidden`). Squares are summed as they
+    are: of float64 values beyond 1e154 they are infinite.
     Raises: ValueError for different shapes.
     """
     if source.shape != target.shape:
@@ -45,14 +47,22 @@ def deviation(
     classes = source.shape[-1] if logits and source.ndim and source.size else 1
     step = max(PIECE // classes, 1) * classes
 
-    def pieces() -> Iterator[tuple[Array, Array]]:
+    def pieces(tell: Seen | None) -> Iterator[tuple[Array, Array]]:
         for at in range(0, a.size, step):
             one, two = a[at : at + step], b[at : at + step]
-            if seen is not None:
-                seen(one, two)
+            if tell is not None:
+                tell(one, two)
             yield one, two
 
-    return deviation_of(pieces(), source.shape, classes=classes if logits else 0, measures=measures)
+    def measured(some: Iterable[tuple[Array, Array]]) -> Deviation:
+        return deviation_of(some, source.shape, classes=classes if logits else 0, measures=measures)
+
+    whole = measured(pieces(seen))
+    limit = None if whole.bitwise else hidden_from(a)
+    if limit is None:
+        return whole
+    split = apart(lambda: pieces(None), limit, measured)
+    return replace(split, nan=whole.nan, inf=whole.inf, unlike=whole.unlike, norm_ratio=whole.norm_ratio)
 
 
 def deviation_of(
