@@ -82,6 +82,44 @@ def glue(
         typer.echo("\n".join(readable(line) for account in accounts for line in account_lines(account)))
 
 
+ranks_commands = typer.Typer(help="Rank tables of HCCL.", no_args_is_help=True)
+commands.add_typer(ranks_commands, name="ranks")
+
+
+@ranks_commands.command("write")
+def write_ranks(
+    output: Annotated[Path, typer.Argument(help="The JSON file to write.", show_default=False)],
+    servers: Annotated[
+        list[str] | None, typer.Option("--server", help="SERVER/DEVICE=ADDRESS[=SUPER_DEVICE],… in order of ranks.")
+    ] = None,
+    hccn: Annotated[str | None, typer.Option("--this-server", help="Its address; devices by /etc/hccn.conf.")] = None,
+    tables: Annotated[list[Path] | None, typer.Option("--join", help="A table whose devices come next.")] = None,
+    pods: Annotated[list[str] | None, typer.Option("--pod", help="POD:SERVER,SERVER… for 1.2; default: one.")] = None,
+    form: Annotated[str, typer.Option("--form", help="1.0, 1.2, or old (the TinyBERT guide's).")] = "1.0",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a rank table from device ids and addresses."""
+    from porting.data.rank_check import read_rank_table
+    from porting.data.ranks import in_pods, parse_server, rank_table, read_hccn, write_rank_table
+
+    devices = [device for text in servers or () for device in parse_server(text)]
+    devices += read_hccn(Path("/etc/hccn.conf"), hccn) if hccn else []
+    devices += [device for path in tables or () for device in read_rank_table(path).devices]
+    table = rank_table(form, in_pods(devices, pods or ()))
+    typer.echo(readable(f"{write_rank_table(table, output, overwrite=overwrite)}: {len(table.devices)} ranks"))
+
+
+@ranks_commands.command("check")
+def check_ranks(file: Annotated[Path, typer.Argument(help="A rank table.", show_default=False)]) -> None:
+    """Read a rank table in any of its forms and show its ranks; name what HCCL would not take."""
+    from porting.data.rank_check import read_rank_table
+
+    table = read_rank_table(file)
+    typer.echo(readable(f"{file}: form {table.form}, {len(table.devices)} ranks on {len(table.servers())} servers"))
+    for rank, device in enumerate(table.devices):
+        typer.echo(readable(f"  rank {rank}: server {device.server}, device {device.number}, {device.address}"))
+
+
 def run(command: str) -> None:
     """`port data COMMAND` with this process's arguments, for the scripts under tools/."""
     import sys
