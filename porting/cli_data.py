@@ -82,6 +82,43 @@ def glue(
         typer.echo("\n".join(readable(line) for account in accounts for line in account_lines(account)))
 
 
+@commands.command()
+def pretraining(
+    sources: Annotated[list[Path], typer.Argument(help="Text or WikiExtractor's output: files, .bz2, folders.")],
+    outputs: Annotated[list[Path], typer.Option("-o", "--output", help="A TFRecord file; several take turns.")],
+    vocab: Vocab = None,
+    max_seq_length: Length = 128,
+    max_predictions: Annotated[int, typer.Option("--max-predictions", help="Masks of a sequence at most.")] = 20,
+    masked_lm_prob: Annotated[float, typer.Option("--masked-lm-prob", help="Share of tokens that are masked.")] = 0.15,
+    short_seq_prob: Annotated[float, typer.Option("--short-seq-prob", help="Share of documents cut shorter.")] = 0.1,
+    dupe_factor: Annotated[int, typer.Option("--dupe-factor", help="Rounds, each with its own masks.")] = 10,
+    whole_word: Annotated[bool, typer.Option("--whole-word", help="Mask all pieces of a word or none.")] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Of all random draws.")] = 12345,
+    compat: Annotated[
+        bool, typer.Option("--compat", help="The very instances of BERT's script, in one process.")
+    ] = False,
+    lower: Lower = None,
+    config: ModelConfig = None,
+    workers: Workers = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make masked-LM and next-sentence TFRecords from text, as create_pretraining_data does."""
+    from porting.data.instances import Plan
+    from porting.data.pretraining import Request, make_pretraining_data
+    from porting.data.tokenizing import tokens_of
+
+    plan = Plan(max_seq_length, max_predictions, masked_lm_prob, short_seq_prob, dupe_factor, whole_word)
+    request = Request(tokens_of(vocab, None, lower=lower, config=config), plan, seed, compat, workers, overwrite)
+    with progress(f"{sources[0].name} -> {outputs[0].name}", quiet=quiet or as_json) as report:
+        account = make_pretraining_data(sources, outputs, request, progress=report)
+    if as_json:
+        typer.echo(json.dumps(account.to_json(), indent=1))
+    elif not quiet:
+        typer.echo("\n".join(map(readable, account.lines())))
+
+
 ranks_commands = typer.Typer(help="Rank tables of HCCL.", no_args_is_help=True)
 commands.add_typer(ranks_commands, name="ranks")
 

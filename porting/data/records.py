@@ -22,7 +22,8 @@ class _Varints(dict[int, bytes]):
         return found
 
 
-_varint = _Varints().__getitem__
+varint = _Varints().__getitem__
+"""An id as a varint, worked out once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +36,21 @@ class Encoder:
 
     def tfrecord(self, laid: Laid, label: Label, *, real: bool = True) -> bytes:
         """A sequence as a framed TFRecord."""
-        packed, rest = b"".join(map(_varint, laid.ids)), bytes(self.layout.length - len(laid.ids))
-        ids = packed + rest if self.layout.style == "bert" else rest + packed
         return frame(
             joined(
-                number_entry("input_ids", INT64_LIST, ids),
-                self._shape(laid.first, len(laid.ids)),
+                self.ids(laid.ids),
+                self.shape(laid.first, len(laid.ids)),
                 _label(label, self.regression),
                 _REAL if real else _PADDING,
             )
         )
 
-    def _shape(self, first: int, tokens: int) -> bytes:
+    def ids(self, ids: list[int]) -> bytes:
+        """The entry of the ids with their padding."""
+        packed, rest = b"".join(map(varint, ids)), bytes(self.layout.length - len(ids))
+        return number_entry("input_ids", INT64_LIST, packed + rest if self.layout.style == "bert" else rest + packed)
+
+    def shape(self, first: int, tokens: int) -> bytes:
         """The entries of mask and segments, which two numbers decide."""
         found = self._shapes.get((first, tokens))
         if found is None:
