@@ -30,7 +30,7 @@ _END = re.compile(
     r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]*[^\W_a-z])"
     rf"|(?<=[。！？])[{_CLOSERS}]*(?![。！？{_CLOSERS}])"  # noqa: RUF001 - Chinese
 )
-"""Where a sentence ends: a mark, a space, and no small letter after it; or a Chinese mark. Closing quotes stay with it."""
+"""Where a sentence ends: a mark, a space, no small letter after it; or a Chinese mark. Closing quotes stay with it."""
 
 _NO_END = re.compile(r"(?:\b(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|cf|No|Vol|pp|Inc|Ltd|Co|e\.g|i\.e))\.$")
 """What ends with a full stop and ends no sentence: initials and the commonest abbreviations."""

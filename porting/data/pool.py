@@ -37,7 +37,7 @@ def in_order(job: str, setup: object, items: Iterable[Any], *, workers: int) -> 
     """The results of all items, in their order. With one worker the work is done in this process.
 
     setup, items and results travel by pickle. Closing the iterator early ends the workers.
-    Raises: PortError if the job raises one; RuntimeError with the worker's last words if it dies otherwise.
+    Raises: PortError if the job raises one or a worker is killed; RuntimeError with the traceback of another error.
     """
     if workers <= 1:
         yield from map(_made(job, setup), items)
@@ -97,7 +97,9 @@ class _Worker:
             self._send(item)
             kind, value = pickle.load(self._process.stdout)  # noqa: S301 - our own child
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
-            raise RuntimeError(f"a worker ended early, exit code {self._process.wait()}") from None
+            code = self._process.wait()
+            how = f"by signal {-code}: the system may have run out of memory" if code < 0 else f"exit code {code}"
+            raise PortError(f"a worker process ended early, {how}; --workers asks for fewer") from None
         if kind == "refused":
             raise PortError(*value.split("\n"))
         if kind == "failed":

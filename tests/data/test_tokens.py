@@ -142,8 +142,8 @@ def test_xlnets_layout() -> None:
 
 @pytest.mark.torch
 def test_sentencepieces_equal_transformers() -> None:
-    """On text without a number before a comma, which only the original cuts there. Two ways of cutting a run of zeros have
-    one score; there the two libraries choose differently, and the score is what can be compared."""
+    """On text without a number before a comma, which only the original cuts there. Two ways of cutting a run of
+    zeros have one score; there the two libraries choose differently, and the scores are compared."""
     from sentencepiece import SentencePieceProcessor
     from transformers import XLNetTokenizer
 
