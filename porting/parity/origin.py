@@ -8,7 +8,7 @@ DIR/floor.json    the noise floor, from replicas that are there only while it is
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,9 +21,18 @@ from porting.parity.floor_file import read_floor, write_floor
 from porting.parity.measure_floor import REPLICAS
 from porting.parity.reader import Capture, read_capture
 from porting.parity.side import Side, Take
+from porting.parity.state import Level
 
 LOWER: tuple[Compute, ...] = ("float16", "bfloat16")
 """Precisions that are judged by float64, not by the floor."""
+
+
+SECTIONS_OF: Mapping[Level, tuple[str, ...]] = {
+    Level.WEIGHTS: ("weights",),
+    Level.FORWARD: ("forward", "forced"),
+    Level.BACKWARD: ("gradients",),
+    Level.STEP: ("step.weights", "step.m", "step.v"),
+}
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,15 @@ def forcing(source: Path, target: Side) -> Path | None:
     """What the target's taps are forced by; a crashed source forces nothing, and onnxruntime cannot be forced."""
     able = read_capture(source).manifest.state == "whole" and target.resolved.backend.known != "onnxruntime"
     return source if able else None
+
+
+def asked_of(source: Capture, two: Side) -> Capture:
+    """What a source holds of the levels that a target is run at: onnxruntime, run forward only, has no gradients."""
+    sections = [name for level in two.levels for name in SECTIONS_OF[level]]
+    kept = {key: summary for key, summary in source.summaries.items() if key[0] in sections}
+    if two.trains:
+        return replace(source, summaries=kept)
+    return replace(source, summaries=kept, steps=(), manifest=replace(source.manifest, recipe=None))
 
 
 def floor_in(folder: Path) -> Floor | None:

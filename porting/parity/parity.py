@@ -28,7 +28,7 @@ from porting.parity.criteria import precision_of
 from porting.parity.floor import Floor
 from porting.parity.floor_file import read_floor
 from porting.parity.measure_floor import REPLICAS
-from porting.parity.origin import Origin, first_error, floor_in, forcing, lower, reference_side
+from porting.parity.origin import Origin, asked_of, first_error, floor_in, forcing, lower, reference_side
 from porting.parity.presets import CALIBRATED
 from porting.parity.probe import probe_recipe
 from porting.parity.reader import read_capture
@@ -100,7 +100,8 @@ def judged(
 
     Raises: what `compare` raises; UsageError for a floor that cannot be measured.
     """
-    say, first, second = tell or _silent, read_capture(origin.source), read_capture(folder / "target")
+    say, second = tell or _silent, read_capture(folder / "target")
+    first = asked_of(read_capture(origin.source), two)
     if "crashed" in (first.manifest.state, second.manifest.state):
         return compare(first, second, criteria=criteria)
     if precision_of(first.manifest, second.manifest) not in ("float32", "float64"):
