@@ -125,7 +125,7 @@ class Pretraining(Head):
         if following is not None:
             next_loss = cross_entropy(replaced(relation, given[2]), following.reshape((-1,))).mean()
         if words_loss is not None and next_loss is not None:
-            loss = words_loss + next_loss
+            loss = replaced(words_loss, given[3]) + replaced(next_loss, given[4])
         return pooled, logits, relation, words_loss, next_loss, loss
 
 

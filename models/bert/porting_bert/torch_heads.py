@@ -161,7 +161,8 @@ class Pretraining(MaskedLM):
         labels = batch.get("next_sentence_labels")
         if labels is not None:
             found["nsp.loss"] = F.cross_entropy(outputs["nsp.logits"], labels.flatten())
-        return found | {"loss": found["mlm.loss"] + found["nsp.loss"]} if len(found) == 2 else found
+        words, following = (batch.get(f"given.{name}", found.get(name)) for name in ("mlm.loss", "nsp.loss"))
+        return found if words is None or following is None else found | {"loss": words + following}
 
 
 class Classification(Model):

@@ -114,7 +114,8 @@ class TinyBert(Cell):
         taken = self.taken(values, given)
         fits = self.fits(taken)
         labels = chosen(features, (self.label,))
-        losses = self.losses(taken, self.taken(fits, given[len(values) :]), labels[0])
+        after = given[len(values) :]
+        losses = self.losses(taken, self.taken(fits, after), labels[0], after[len(fits) :])
         values = (*values, *fits, *losses)
         results: Values = ()
         for place in self.picks:
@@ -143,15 +144,17 @@ class TinyBert(Cell):
             found = (*found, self.fit_dense(values[mine].astype(self.dtype)).astype(ms.float32))
         return found
 
-    def losses(self, values: tuple[Tensor, ...], fits: tuple[Tensor, ...], labels: Tensor | None) -> Values:
-        """Of attention scores, of representations, of the task."""
+    def losses(
+        self, values: tuple[Tensor, ...], fits: tuple[Tensor, ...], labels: Tensor | None, given: Values
+    ) -> Values:
+        """Of attention scores, of representations, of the task. given: in place of the first two."""
         if self.loss == "fit":
             attention, representation = 0.0, 0.0
             for mine, theirs in self.pairs:
                 attention = attention + mean_square(visible(values[mine]), visible(values[theirs]))
             for index, pair in enumerate(self.states):
                 representation = representation + mean_square(fits[index], values[pair[1]])
-            return attention, representation, attention + representation
+            return attention, representation, replaced(attention, given[0]) + replaced(representation, given[1])
         if self.loss == "soft":
             return None, None, soft_cross_entropy(values[self.logits[0]], values[self.logits[1]], self.temperature)
         if labels is None or self.loss == "none":

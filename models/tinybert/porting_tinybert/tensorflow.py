@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from porting_bert.spec import IGNORED
 from porting_bert.tensorflow_backbone import backbone_shapes, dense_shapes, encode, pool
-from porting_bert.tensorflow_layers import Pass, Tensor, cross_entropy
+from porting_bert.tensorflow_layers import Pass, Tensor, cross_entropy, replaced
 from porting_tinybert.layout import Layout, Part, layout
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ class TinyBert(tf.Module):  # type: ignore[misc] # TensorFlow ships no types
             scores = ((_visible(values[mine]), _visible(values[theirs])) for mine, theirs in net.pairs())
             attention, representation = _squares(scores), _squares(fits)
             both = {"attention_loss": attention, "representation_loss": representation}
-            return {**both, "loss": attention + representation}
+            taken = _replaced(both, batch)
+            return {**both, "loss": taken["attention_loss"] + taken["representation_loss"]}
         if net.loss == "soft":
             return {"loss": soft_cross_entropy(values["logits"], values["teacher.logits"], net.temperature)}
         labels = batch.get(net.label)
@@ -116,7 +117,11 @@ class EncoderPass(Pass):
 
 def _replaced(values: Values, batch: Batch) -> Values:
     """Values with what is given in their place."""
-    return {name: batch.get(f"given.{name}", value) for name, value in values.items()}
+    found = dict(values)
+    for name in values:
+        if (given := batch.get(f"given.{name}")) is not None:
+            found[name] = replaced(name, values[name], given)
+    return found
 
 
 def _variables(part: Part) -> dict[str, Any]:

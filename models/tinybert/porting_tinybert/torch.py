@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from porting.backends.protocol import Build
 from porting_bert.spec import IGNORED, option
 from porting_bert.torch_backbone import Backbone
-from porting_bert.torch_layers import DTYPES, Dense, Pass, wide
+from porting_bert.torch_layers import DTYPES, Dense, Pass, replaced, wide
 from porting_tinybert.layout import Layout, Part, layout
 
 if TYPE_CHECKING:
@@ -115,7 +115,8 @@ class TinyBert(nn.Module):
             scores = ((_visible(values[mine]), _visible(values[theirs])) for mine, theirs in net.pairs())
             attention, representation = _squares(scores), _squares(fits)
             both = {"attention_loss": attention, "representation_loss": representation}
-            return {**both, "loss": attention + representation}
+            taken = _replaced(both, batch)
+            return {**both, "loss": taken["attention_loss"] + taken["representation_loss"]}
         if net.loss == "soft":
             return {"loss": soft_cross_entropy(values["logits"], values["teacher.logits"], net.temperature)}
         labels = batch.get(net.label)
@@ -165,7 +166,11 @@ def _encoder(part: Part, fused: frozenset[int]) -> Backbone:
 
 def _replaced(values: Values, batch: Mapping[str, Tensor]) -> Values:
     """Values with what is given in their place."""
-    return {name: batch.get(f"given.{name}", value) for name, value in values.items()}
+    found = dict(values)
+    for name in values:
+        if (given := batch.get(f"given.{name}")) is not None:
+            found[name] = replaced(name, values[name], given)
+    return found
 
 
 def _plain(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

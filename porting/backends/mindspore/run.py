@@ -234,7 +234,7 @@ def _positions(cell: Any, batch: Batch) -> list[Any]:
 def _tensor(value: Array) -> Any:
     """A feature as a tensor, whole numbers as int32."""
     kind = np.int32 if np.asarray(value).dtype.kind in "iub" else np.float32
-    return ms.Tensor(np.ascontiguousarray(value, kind))
+    return ms.Tensor(np.asarray(value, kind, order="C"))
 
 
 def _numpy(tensor: Any) -> Array:

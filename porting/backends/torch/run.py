@@ -147,7 +147,7 @@ class TorchSession:
     def _tensor(self, value: Array) -> torch.Tensor:
         kind = np.float64 if self._dtype == torch.float64 else np.float32
         whole = np.asarray(value).dtype.kind in "iub"
-        return torch.from_numpy(np.ascontiguousarray(value, np.int64 if whole else kind))
+        return torch.tensor(np.asarray(value, np.int64 if whole else kind))  # copied: a mapped file is not writable
 
 
 def _numpy(tensor: torch.Tensor) -> Array:
