@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import porting
 from porting.convert.convert import convert
-from porting.errors import PortError
+from porting.convert.registry import family_named
+from porting.errors import MismatchError, PortError
 from porting.parity.stored import stored
 from porting.testing.suite.choice import Case, Choice
 from porting.testing.suite.evidence import Evidence
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+NO_PLACE = "has no place for it"
+"""The converter's word for values that a dialect cannot hold: fairseq's RoBERTa has no token types."""
 
 
 def test_dialect(
@@ -25,14 +33,30 @@ def test_dialect(
         source = parity_evidence.weights(parity_case)
     except PortError as error:
         pytest.fail(str(error), pytrace=False)
-    (tmp_path / "config.json").write_text(json.dumps(subject.config), encoding="utf-8")
-    there = tmp_path / "there.safetensors"
-    ledger = convert(source, there, to=parity_dialect, family=subject.spec.family, config=tmp_path / "config.json")
+    # Only what chooses between rows: sizes are those of one net, and a distillation holds two.
+    settings = {name: value for name, value in subject.config.items() if isinstance(value, bool)}
+    (tmp_path / "config.json").write_text(json.dumps(settings), encoding="utf-8")
+    family, there = subject.spec.family, tmp_path / "there.safetensors"
+    try:
+        ledger = convert(source, there, to=parity_dialect, family=family, config=tmp_path / "config.json")
+    except MismatchError as error:
+        if NO_PLACE not in str(error):
+            raise
+        pytest.skip(f"NOT_RUN: {error.problems[0]}")
+    before = {name: entry.read() for name, entry in porting.read(source).items()}
     back = stored(there, subject.spec, subject.configured())
-    before = porting.read(source)
-    dropped = {line.name for line in ledger.dropped}
-    assert {name for name in before if name not in back} <= dropped, "lost without a reason"
+    back = _own_head(family, parity_case.task, before.keys(), back)
+    lost = before.keys() - back.keys() - {line.name for line in ledger.dropped}
+    assert not lost, "lost without a reason"
     assert back.keys() <= before.keys(), "made up"
-    different = [name for name in back if not np.array_equal(back[name], before[name].read())]
-    assert different == []
     assert back, "nothing came back"
+    assert [name for name in back if not np.array_equal(back[name], before[name])] == []
+
+
+def _own_head(family: str, task: str, wanted: Collection[str], back: Mapping[str, Array]) -> dict[str, Array]:
+    """With the head under its own names, where a dialect calls two heads alike and it is read as the other one."""
+    if not any(group.name == task and group.shares for group in family_named(family).groups):
+        return dict(back)
+    absent = {name.rpartition("/")[2]: name for name in wanted if name not in back}
+    strange = {name: absent.get(name.rpartition("/")[2], name) for name in back if name not in wanted}
+    return {strange.get(name, name): value for name, value in back.items()}
