@@ -38,7 +38,19 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
 
 
 def _side(manifest: Manifest) -> dict[str, Any]:
-    names = ("model", "backend", "framework", "device", "emulated", "state", "reason", "content", "weights", "batch", "replica")
+    names = (
+        "model",
+        "backend",
+        "framework",
+        "device",
+        "emulated",
+        "state",
+        "reason",
+        "content",
+        "weights",
+        "batch",
+        "replica",
+    )
     return {name: getattr(manifest, name) for name in names}
 
 

@@ -89,7 +89,7 @@ EVERY = pytest.mark.parametrize(
         for case in CASES
     ],
 )
-"""MindSpore takes half a minute for each of TinyBERT's second phase, whose cells are those of the first and of heads."""
+"""MindSpore takes half a minute for each of TinyBERT's second phases, whose cells are those of the first."""
 
 
 @EVERY
