@@ -12,6 +12,8 @@ import pytest
 
 from porting.cli import main
 
+pytest_plugins = ["pytester"]
+
 GOLDEN = Path(__file__).parent / "golden"
 
 
