@@ -2,7 +2,7 @@
 
 DIR/source, DIR/target        captures; the target's has its taps forced by the source's too
 DIR/float64                   the source in float64: the truth
-DIR/reference                 for a target of lower precision: the source at that precision
+DIR/reference                 for a target of lower precision: the source at that precision, unless the target is just that
 DIR/floor.json                the noise floor, measured unless one is given or the precision is lower
 
 One process on the source's backend and one on the target's make all of it.
@@ -82,9 +82,12 @@ def parity(  # noqa: PLR0913 - one keyword per choice
 
 
 def target_takes(one: Side, two: Side, source: Path, folder: Path) -> list[Take]:
-    """What is captured of a target, its taps forced by what is in `source`; the reference of a lower precision too."""
-    found = [Take(two, folder / "target", forced_by=forcing(source / "source", two))]
-    return [*found, Take(reference_side(one, two), folder / "reference")] if lower(two) else found
+    """What is captured of a target, its taps forced by what is in `source`; the reference of a lower precision too.
+
+    An emulated target that is the source's port under emulation is its own reference.
+    """
+    found, again = [Take(two, folder / "target", forced_by=forcing(source / "source", two))], reference_side(one, two)
+    return [*found, Take(again, folder / "reference")] if lower(two) and again != two else found
 
 
 def judged(
@@ -105,10 +108,11 @@ def judged(
     if "crashed" in (first.manifest.state, second.manifest.state):
         return compare(first, second, criteria=criteria)
     if precision_of(first.manifest, second.manifest) not in ("float32", "float64"):
-        reference = folder / "reference"
+        again = reference_side(origin.side, two)
+        reference = folder / ("target" if again == two else "reference")
         if not reference.is_dir():  # a device that turned out to compute so
             say("the source at the target's precision")
-            _made([Take(reference_side(origin.side, two), reference)])
+            _made([Take(again, reference)])
         truth = read_capture(origin.float64) if origin.float64.is_dir() else None
         return compare(first, second, truth=truth, reference=read_capture(reference), criteria=criteria)
     known = floor or floor_in(origin.folder)
