@@ -58,6 +58,13 @@ def bytes_entry(name: str, values: Iterable[bytes]) -> bytes:
     return message(1, message(1, name) + message(2, message(BYTES_LIST, payload)))
 
 
+@lru_cache(1 << 14)
+def _features(nbytes: int) -> bytes:
+    """What stands before that many bytes of entries."""
+    return head(1, nbytes)
+
+
 def joined(*entries: bytes) -> bytes:
     """An Example of map entries."""
-    return head(1, sum(map(len, entries))) + b"".join(entries)
+    body = b"".join(entries)
+    return _features(len(body)) + body

@@ -9,6 +9,8 @@ A job is named by `module:function`; the function takes a set-up once and gives 
 
 from __future__ import annotations
 
+import fcntl
+import gc
 import os
 import pickle
 import queue
@@ -26,6 +28,9 @@ from porting.errors import PortError
 
 AHEAD = 2
 """Items per worker that are read before their turn."""
+
+PIPE = 1 << 20
+"""Bytes that a pipe holds: an item or a result goes in few pieces, and a worker need not wait for the parent."""
 
 
 def cores() -> int:
@@ -84,6 +89,9 @@ class _Worker:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "porting.data.pool"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
+        for pipe in (self._process.stdin, self._process.stdout):
+            with suppress(OSError):  # the system may allow less
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE)  # type: ignore[arg-type] # asked for above
         self._send((job, setup))
 
     def _send(self, value: object) -> None:
@@ -147,6 +155,7 @@ def _serve(source: IO[bytes], sink: IO[bytes]) -> None:
 
 def main() -> None:
     """The worker: pickles in at standard input, pickles out at what was standard output."""
+    gc.set_threshold(50_000)  # jobs make many objects and no garbage
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent ends its workers
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints must not come between the pickles

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
@@ -57,6 +58,15 @@ class Tokens:
         }
 
 
+def require_library(name: str) -> None:
+    """Say how to get an optional library before any work is begun.
+
+    Raises: UsageError if it is not installed.
+    """
+    if find_spec(name) is None:
+        raise UsageError(f"{name} is not installed; pip install 'porting-kit[data]' brings it")
+
+
 def tokens_of(
     vocab: Path | None, sentencepiece: Path | None, *, lower: bool | None = None, config: Path | None = None
 ) -> Tokens:
@@ -68,6 +78,7 @@ def tokens_of(
     """
     if (vocab is None) == (sentencepiece is None):
         raise UsageError("wanted --vocab (BERT's vocab.txt) or --sentencepiece (XLNet's model), one of them")
+    require_library("tokenizers" if vocab is not None else "sentencepiece")
     if vocab is not None:
         found = read_vocabulary(vocab)
         cased = not found.cased if lower is None else lower

@@ -207,3 +207,18 @@ def test_lines_of_a_vocabulary(tmp_path: Path) -> None:
     path.write_bytes("[UNK]\n[CLS] \n[SEP]\r\n[MASK]\nthe\n\nthe\n\u00a0of".encode())
     found = read_vocabulary(path)
     assert (found.size, found.ids["the"], found.ids["of"], found.ids["[SEP]"]) == (8, 6, 7, 2)
+
+
+def test_a_library_that_is_not_installed(port: Port, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("porting.data.tokenizing.find_spec", lambda _: None)
+    source = rows(tmp_path / "train.tsv", [["sentence", "label"], ["the", "1"]])
+    ran = port("data", "glue", "sst-2", source, "-o", tmp_path / "o.tfrecord", "--vocab", VOCAB)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == "port: error: tokenizers is not installed; pip install 'porting-kit[data]' brings it\n"
+    monkeypatch.undo()
+    monkeypatch.setattr("porting.backends.mindspore.mindrecord.find_spec", lambda _: None)
+    words = ["--format", "mindrecord", "--vocab", VOCAB]
+    ran = port("data", "glue", "sst-2", source, "-o", tmp_path / "o.mindrecord", *words)
+    assert ran.code == 2
+    assert "which is not installed here" in ran.err
+    assert [path.name for path in tmp_path.iterdir()] == ["train.tsv"]

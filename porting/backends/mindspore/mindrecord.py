@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -32,6 +33,7 @@ class MindRecordWriter:
 
         Raises: UsageError if the file is there and `overwrite` is false; FormatError if it cannot be written.
         """
+        _require_mindspore(path)
         self.path, self._waiting = path, list[dict[str, Array]]()
         self._index = path.with_name(path.name + ".db")
         for taken in (path, self._index):
@@ -102,6 +104,12 @@ class _explained:  # noqa: N801 - reads as a verb where it is used
             raise FormatError(self.path, "", f"MindSpore: {first}") from None
 
 
+def _require_mindspore(path: Path) -> None:
+    """Raises: UsageError if MindSpore is not installed."""
+    if find_spec("mindspore") is None:
+        raise UsageError(f"{path}: MindRecord is written and read by MindSpore, which is not installed here")
+
+
 def _remove_stale(path: Path) -> None:
     """Remove what killed runs that were to write the same file have left."""
     for part in path.parent.glob(f".{path.name}.*.part"):
@@ -117,6 +125,7 @@ def read_mindrecord(path: Path) -> Iterator[dict[str, Array]]:
     """
     if not path.is_file():
         raise FormatError(path, "", "there is no such file")
+    _require_mindspore(path)
     from mindspore.mindrecord import FileReader
 
     with _explained(path):
