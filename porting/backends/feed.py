@@ -50,9 +50,9 @@ def rows(gathered: Mapping[str, str], widths: Mapping[str, tuple[int, ...]], bat
 
 
 def accepted(
-    title: str, wanted: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Array]
-) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Tensors as float32, in the order of the parameters.
+    title: str, wanted: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Array], *, double: bool = False
+) -> Iterator[tuple[str, NDArray[np.floating[Any]]]]:
+    """Tensors as float32, or float64 if `double`, in the order of the parameters.
 
     Raises: MismatchError listing all that is missing, unexpected or of another shape, before any is given.
     """
@@ -65,7 +65,8 @@ def accepted(
     ]
     if problems:
         raise MismatchError(title, problems)
-    return ((name, np.ascontiguousarray(tensors[name], np.float32)) for name in wanted)
+    dtype = np.float64 if double else np.float32
+    return ((name, np.ascontiguousarray(tensors[name], dtype)) for name in wanted)
 
 
 def refuse_float64(build: Build, framework: str) -> None:

@@ -127,7 +127,8 @@ class Backbone(nn.Module):
     def forward(self, batch: Mapping[str, Tensor], run: Pass) -> Tensor:
         """The last layer's output, (batch, seq, hidden)."""
         mask = batch.get("input_mask")
-        adder = None if mask is None else (1.0 - mask[:, None, None, :].float()) * -10000.0
+        wanted = self.embeddings.word_embeddings.weight.dtype
+        adder = None if mask is None else (1.0 - mask[:, None, None, :].to(wanted)) * -10000.0
         hidden = self.embeddings(batch, run)
         layers: Any = self.encoder["layer"]
         for layer in layers:

@@ -144,7 +144,7 @@ class Transformer(nn.Module):
         return run.tap("positions", table)
 
     def _masks(self, inputs: Inputs) -> tuple[Tensor | None, Tensor | None]:
-        """What is added to scores of the content and of the query stream, float32, (b or 1, 1, i or 1, j)."""
+        """What is added to scores of the content and of the query stream, (b or 1, 1, i or 1, j)."""
         qlen, klen, device = inputs.ids.shape[1], inputs.klen, inputs.ids.device
         row = torch.arange(qlen, device=device)[:, None] + (klen - qlen)
         column = torch.arange(klen, device=device)
@@ -160,7 +160,7 @@ class Transformer(nn.Module):
         if hidden is None:
             return None, None
         of_content = hidden & (column != row)
-        return tuple(-MASKED * mask[:, None].float() for mask in (of_content, hidden))  # type: ignore[return-value]
+        return tuple(-MASKED * mask[:, None].to(self.frequencies.dtype) for mask in (of_content, hidden))  # type: ignore[return-value]
 
     def _cache(self, content: Tensor, past: Tensor | None) -> Tensor:
         """(m, b, h): the newest mem_len inputs of the layer, without a gradient. modeling.py, _cache_mem."""

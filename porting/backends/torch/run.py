@@ -71,7 +71,8 @@ class TorchSession:
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Array]) -> None:
         """Set every parameter. Raises: MismatchError."""
-        for name, tensor in feed.accepted(f"{self._spec.name} in PyTorch", self.parameters, tensors):
+        double = self._dtype == torch.float64
+        for name, tensor in feed.accepted(f"{self._spec.name} in PyTorch", self.parameters, tensors, double=double):
             self._named[name].copy_(torch.tensor(tensor))
 
     def weights(self) -> dict[str, Array]:
