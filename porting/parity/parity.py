@@ -2,7 +2,7 @@
 
 DIR/source, DIR/target        captures; the target's has its taps forced by the source's too
 DIR/float64                   the source in float64: the truth
-DIR/reference                 for a target of lower precision: the source at that precision, unless the target is just that
+DIR/reference                 for a target of lower precision: the source at that precision, unless that is the target
 DIR/floor.json                the noise floor, measured unless one is given or the precision is lower
 
 One process on the source's backend and one on the target's make all of it.
