@@ -53,12 +53,15 @@ def told(verdict: Verdict) -> str:
 
 def _finding(finding: Finding) -> str:
     where = f"{finding.level} {finding.what}" + (f" ({finding.mode})" if finding.mode else "")
-    if finding.value is not None and finding.limit is not None:
+    told_already = finding.measure and finding.measure in finding.reason
+    if finding.value is not None and finding.limit is not None and not told_already:
         # Numbers that JSON does not know come back from a report as text.
         numbers = f"{float(finding.value):.2e}, limit {float(finding.limit):.2e}"
         return (
             f"{where}: {finding.measure} {numbers} ({finding.source}){f'; {finding.reason}' if finding.reason else ''}"
         )
+    if told_already:
+        return f"{where}: {finding.reason}"
     return f"{where}: {finding.state}, {finding.reason or finding.source}"
 
 

@@ -112,7 +112,7 @@ def test_a_planted_mistake_fails_unless_it_is_expected(tmp_path):
     assert ran.returncode == 1, ran.stdout
     assert "0 passed on CPU, 1 failed, 1 failed as expected" in ran.stdout
     assert "test_level[tensorflow-cpu-bert-mlm-L2_forced]" in ran.stdout
-    assert re.search(r"FAIL: L2 embeddings\S* \(forced\): .* limit .*floor", ran.stdout), ran.stdout
+    assert re.search(r"FAIL: L2 embeddings \(forced\): relative L2 .*, limit .* = 4 x .*", ran.stdout), ran.stdout
 
 
 @pytest.mark.torch
@@ -126,3 +126,28 @@ def test_two_machines_and_workers(tmp_path):
     ran = suite("--source", tmp_path / "there", "--backend", "cpu", "-k", "bert-mlm", "-n", "2", "--dist", "load")
     assert ran.returncode == 0, ran.stdout
     assert re.search(r"10 passed on CPU", ran.stdout)
+
+
+@pytest.mark.torch
+def test_floors_are_kept_and_used(tmp_path):
+    """A kept floor that lets nothing pass fails the next run, which shows that it was used."""
+    # The target is TensorFlow's: PyTorch's own second run is the source, to the bit.
+    options = (
+        "--backend",
+        "tensorflow:cpu",
+        "--model",
+        "bert",
+        "-k",
+        "bert-mlm-L2_free",
+        "--floors",
+        tmp_path / "kept",
+    )
+    assert suite(*options, "--update-floor").returncode == 0
+    path = tmp_path / "kept" / "bert-mlm.json"
+    floor = json.loads(path.read_text())
+    for entry in floor["entries"]["forward"].values():
+        entry.update(rel_l2=1e-30, max_rel=1e-30)
+    path.write_text(json.dumps(floor))
+    ran = suite(*options)
+    assert ran.returncode == 1, ran.stdout
+    assert "1 failed" in ran.stdout

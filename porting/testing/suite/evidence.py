@@ -115,6 +115,7 @@ class Evidence:
             if case not in problems and origin.replicas:
                 found = origin.measured()
                 if self.choice.update_floor:
+                    self._floor(case).parent.mkdir(parents=True, exist_ok=True)
                     write_floor(self._floor(case), found)
             if case not in problems and not self.choice.record:
                 source, path = read_capture(origin.source), self._weights(case)
