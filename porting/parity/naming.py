@@ -112,10 +112,10 @@ def _read(title: str, shapes: Shapes, family: Family, dialect: Dialect, task: st
     match = match_as(tuple(shapes), family, dialect)
     if match.unknown:
         raise MismatchError(title, [f"{name}  not known to the table" for name in collapse(match.unknown)])
-    return replace(match, models=tuple(_of_task(model, task) for model in match.models))
+    return replace(match, models=tuple(of_task(model, task) for model in match.models))
 
 
-def _of_task(model: Model, task: str) -> Model:
+def of_task(model: Model, task: str) -> Model:
     """The model with names that two heads share read as those of the task's.
 
     transformers calls what gives XLNet's classes and what gives its score alike; the original does not.

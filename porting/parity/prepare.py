@@ -58,7 +58,7 @@ def _stored(subject: Subject) -> dict[str, Array]:
     """What the checkpoint holds, in the first dialect, mapped lazily."""
     from porting.parity.stored import stored
 
-    return stored(Path(str(subject.checkpoint)), subject.spec, subject.configured())
+    return stored(Path(str(subject.checkpoint)), subject.spec, subject.configured(), subject.task)
 
 
 def _backbone(spec: ModelSpec, shapes: Shapes) -> set[str]:

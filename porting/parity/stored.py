@@ -14,13 +14,14 @@ from porting.convert.registry import family_named
 from porting.convert.sizes import bind
 from porting.errors import MismatchError
 from porting.model.spec import Config, ModelSpec
+from porting.parity.naming import of_task
 
 if TYPE_CHECKING:
     from porting.backends.protocol import Array
 
 
-def stored(path: Path, spec: ModelSpec, config: Config) -> dict[str, Array]:
-    """Names and values; those of a mapped file are views of it.
+def stored(path: Path, spec: ModelSpec, config: Config, task: str) -> dict[str, Array]:
+    """Names and values; those of a mapped file are views of it. task: reads a head that two tasks name alike.
 
     Raises: FormatError, UsageError; MismatchError if it is no checkpoint of the model's family, or not a whole one.
     """
@@ -29,7 +30,7 @@ def stored(path: Path, spec: ModelSpec, config: Config) -> dict[str, Array]:
     match = find(tuple(checkpoint), {family.name: family})
     dialect = family.dialects[0]
     settings = {name: value for name, value in config.to_dict().items() if isinstance(value, bool)}
-    bounds = [bind(model, checkpoint, settings) for model in match.models]
+    bounds = [bind(of_task(model, task), checkpoint, settings) for model in match.models]
     several = len(bounds) > 1
     wishes = Wishes(variables=dialect.scopes[0].variables, config=settings)
     plans = [plan_model(bound, target_of(bound, dialect, wishes, several=several), checkpoint) for bound in bounds]
