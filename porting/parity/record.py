@@ -19,7 +19,7 @@ from porting.parity.capture import Section
 from porting.parity.naming import Naming
 from porting.parity.replica import Replica
 from porting.parity.state import Level
-from porting.parity.taps import candidates
+from porting.parity.taps import candidates, gaps
 
 if TYPE_CHECKING:
     from porting.backends.protocol import Array, Build, Session
@@ -53,15 +53,22 @@ class Net:
 
 
 def taps_of(net: Net) -> tuple[str, ...]:
-    """The taps that this task of the model has, in the order of computation. Raises: UsageError if it has none."""
+    """The taps that this task of the model has, in the order of computation.
+
+    Raises: UsageError if it has none; RuntimeError for taps that are there in some layers and give nothing in others,
+    which is no property of a task but a fault of the port.
+    """
     wanted = list(candidates(net.spec, net.config))
-    for _ in range(len(wanted)):
+    while wanted:
         try:
             found = net.session.forward(net.batch, wanted)
         except NoSuchTaps as error:
             wanted = [name for name in wanted if name not in error.names]
             continue
-        return tuple(name for name in wanted if name in found)
+        taps = tuple(name for name in wanted if name in found)
+        if silent := [*(name for name in wanted if name not in found), *gaps(net.spec, taps)]:
+            raise RuntimeError(f"{net.spec.name} {net.build.task}: taps that gave nothing: {', '.join(silent)}")
+        return taps
     raise UsageError(f"{net.spec.name} {net.build.task}: none of its taps gave a value")
 
 
@@ -111,9 +118,9 @@ def _given(source: Capture, taps: Collection[str]) -> dict[str, Array]:
     """The other side's taps. Raises: UsageError for a capture that lacks some, or holds summaries only."""
     found: dict[str, Array] = {}
     for name in taps:
-        tensor = source.tensor("forward", name)
+        tensor = source.tensor("forward", name) if ("forward", name) in source.summaries else None
         if tensor is None:
-            raise UsageError(f"tap {name}: the capture that is to be forced holds no whole tensor of it")
+            raise UsageError(f"tap {name}: {source.folder}, whose taps are to be given, holds no whole tensor of it")
         found[name] = np.array(tensor)  # a session may want to write where it is given a value
     return found
 
