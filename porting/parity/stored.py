@@ -20,6 +20,18 @@ if TYPE_CHECKING:
     from porting.backends.protocol import Array
 
 
+def labels_in(path: Path, spec: ModelSpec) -> int | None:
+    """Classes of the head that a checkpoint holds, None where it holds none; only shapes are read.
+
+    Raises: FormatError, UsageError; MismatchError if it is no checkpoint of the model's family.
+    """
+    family = family_named(spec.family)
+    checkpoint = read(path)
+    match = find(tuple(checkpoint), {family.name: family})
+    counts = [bind(model, checkpoint).sizes.get("labels") for model in match.models]
+    return next((count for count in counts if count is not None), None)
+
+
 def stored(path: Path, spec: ModelSpec, config: Config, task: str) -> dict[str, Array]:
     """Names and values; those of a mapped file are views of it. task: reads a head that two tasks name alike.
 

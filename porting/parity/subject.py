@@ -18,6 +18,9 @@ from porting.model.spec import Config, ModelSpec
 PREFERRED = ("pretraining", "classification")
 """Tasks that are run unless one is named: those that reach most of a model."""
 
+LABELS = 2
+"""Classes of a head that no checkpoint tells."""
+
 
 @dataclass(frozen=True, slots=True)
 class Subject:
@@ -79,14 +82,16 @@ def subject(  # noqa: PLR0913 - one keyword per choice
 
     model: a spec (`bert`), whose config is that of `config`, of a file beside the checkpoint, or for the probe a
     tiny one; or a published size (`bert-base`).
-    Raises: UsageError for a model, size or task that is not known, or a config that makes no sense; FormatError.
+    labels: of a classification; by default those that the checkpoint's head has, 2 without one, 1 of a regression.
+    Raises: UsageError for a model, size or task that is not known, or a config that makes no sense; FormatError;
+    MismatchError for a checkpoint of something else.
     """
     spec, size = _named(model)
     found = Subject(
         model=spec.name,
         config=_config(spec, size, config, Path(checkpoint) if checkpoint else None).to_dict(),
         task=task or _preferred(spec),
-        labels=2 if labels is None else labels,
+        labels=_labels(spec, checkpoint) if labels is None else labels,
         extra=dict(extra or {}),
         checkpoint=str(Path(checkpoint).absolute()) if checkpoint else None,
         seed=seed,
@@ -96,6 +101,14 @@ def subject(  # noqa: PLR0913 - one keyword per choice
     )
     spec.task(found.task)
     return replace(found, labels=1) if labels is None and found.task == "regression" else found
+
+
+def _labels(spec: ModelSpec, checkpoint: str | Path | None) -> int:
+    if checkpoint is None:
+        return LABELS
+    from porting.parity.stored import labels_in
+
+    return labels_in(Path(checkpoint), spec) or LABELS
 
 
 def _named(model: str) -> tuple[ModelSpec, Config | None]:

@@ -186,6 +186,15 @@ def test_a_subject_from_names(checkpoint, tmp_path):
     assert subject("bert", task="regression").labels == 1
 
 
+def test_classes_are_those_of_the_checkpoint(checkpoint, tmp_path):
+    path, tensors = checkpoint
+    assert subject("bert", checkpoint=path, task="classification").labels == 3
+    assert subject("bert", checkpoint=path, task="classification", labels=2).labels == 2
+    assert subject("bert", checkpoint=path, task="regression").labels == 1
+    write(tmp_path / "bare.npz", {name: value for name, value in tensors.items() if name not in HEAD}, format="npz")
+    assert subject("bert", checkpoint=tmp_path / "bare.npz", task="classification").labels == 2
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
