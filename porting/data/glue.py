@@ -129,7 +129,7 @@ def block_converter(job: Job) -> Callable[[Block], Done]:
             if not isinstance(row, Row):
                 count.miss(number, row)
                 continue
-            laid = layout.lay(tokenizer.ids(row.a), tokenizer.ids(row.b) if row.b else None)
+            laid = layout.lay(tokenizer.packed(row.a), tokenizer.packed(row.b) if row.b else b"")
             count.cut += laid.cut
             if row.remarks:
                 count.remarks.update(row.remarks)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from porting.data.packed import beginning, count, pack
 from porting.data.schema import Column, Schema
 from porting.errors import UsageError
 
@@ -23,9 +24,10 @@ SHORTEST = 4
 
 
 class Laid(NamedTuple):  # made for every record: a tuple is made five times as fast as a frozen dataclass
-    """A sequence without its padding. first: how many of the ids belong to segment 0. cut: whether a text was cut."""
+    """A sequence without its padding. packed: its ids. first: tokens of segment 0. cut: whether a text was cut."""
 
-    ids: list[int]
+    packed: bytes
+    tokens: int
     first: int
     cut: bool
 
@@ -43,20 +45,25 @@ class Layout:
         if self.length < SHORTEST:
             raise UsageError(f"--max-seq-length: wanted {SHORTEST} or more, got {self.length}")
 
-    def lay(self, a: list[int], b: list[int] | None) -> Laid:
-        """One text, or two. A second text without tokens, or cut to none, is none, as in the originals."""
+    def lay(self, a: bytes, b: bytes = b"") -> Laid:
+        """One text, or two, as packed ids. A second one without tokens, or cut to none, is none, as in the originals."""
+        left, right = count(a), count(b)
         room = self.length - (3 if b else 2)
-        left, right = shortened(len(a), len(b or ()), room)
-        cut = left + right < len(a) + len(b or ())
-        ids = [*a[:left], self.sep, *b[:right], self.sep] if b and right else [*a[:left], self.sep]
+        cut = left + right > room
+        if cut:
+            left, right = shortened(left, right, room)
+            a, b = beginning(a, left), beginning(b, right)
+        sep, cls = pack((self.sep,)), pack((self.cls,))
+        texts = a + sep + b + sep if b else a + sep
+        tokens = left + right + (3 if b else 2)
         if self.style == "bert":
-            return Laid([self.cls, *ids], left + 2, cut)
-        return Laid([*ids, self.cls], left + 1, cut)
+            return Laid(cls + texts, tokens, left + 2, cut)
+        return Laid(texts + cls, tokens, left + 1, cut)
 
-    def padded(self, ids: list[int]) -> list[int]:
-        """The ids with their padding, which is 0 in both."""
-        rest = [0] * (self.length - len(ids))
-        return ids + rest if self.style == "bert" else rest + ids
+    def padded(self, packed: bytes, tokens: int) -> bytes:
+        """The packed ids of a sequence with their padding, which is 0 in both."""
+        rest = bytes(self.length - tokens)
+        return packed + rest if self.style == "bert" else rest + packed
 
     def mask(self, tokens: int) -> list[int]:
         """input_mask of a sequence of that many tokens."""

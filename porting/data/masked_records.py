@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from porting.data.example import INT64_LIST, float_entry, int64_entry, joined, number_entry
 from porting.data.instances import Instance, Plan
-from porting.data.records import Encoder, varint
+from porting.data.packed import pack
+from porting.data.records import Encoder
 from porting.data.schema import Column, Schema, integers
 from porting.data.tfrecord import frame
 from porting.data.tokenizing import Tokens
@@ -20,12 +21,12 @@ def instance_encoder(tokens: Tokens, plan: Plan) -> Callable[[Instance], bytes]:
     next_labels = [int64_entry("next_sentence_labels", (value,)) for value in (0, 1)]
 
     def padded(name: str, values: list[int]) -> bytes:
-        return number_entry(name, INT64_LIST, b"".join(map(varint, values)) + bytes(slots - len(values)))
+        return number_entry(name, INT64_LIST, pack(values) + bytes(slots - len(values)))
 
     def encode(instance: Instance) -> bytes:
         return frame(
             joined(
-                sequence.ids(instance.ids),
+                sequence.ids(pack(instance.ids), len(instance.ids)),
                 sequence.shape(instance.first, len(instance.ids)),
                 padded("masked_lm_positions", instance.positions),
                 padded("masked_lm_ids", instance.labels),

@@ -13,21 +13,22 @@ import fcntl
 import gc
 import os
 import pickle
-import queue
 import signal
 import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from importlib import import_module
+from itertools import cycle
+from queue import SimpleQueue
+from threading import Thread
 from typing import IO, Any
 
 from porting.errors import PortError
 
 AHEAD = 2
-"""Items per worker that are read before their turn."""
+"""Items per worker that are on their way: one is worked on, one waits in the pipe."""
 
 PIPE = 1 << 20
 """Bytes that a pipe holds: an item or a result goes in few pieces, and a worker need not wait for the parent."""
@@ -41,39 +42,27 @@ def cores() -> int:
 def in_order(job: str, setup: object, items: Iterable[Any], *, workers: int) -> Generator[Any, None, None]:
     """The results of all items, in their order. With one worker the work is done in this process.
 
-    setup, items and results travel by pickle. Closing the iterator early ends the workers.
+    setup, items and results travel by pickle. The workers take turns, and each has its next item before it has
+    finished the last one, so that it never waits for this process. Closing the iterator early ends the workers.
     Raises: PortError if the job raises one or a worker is killed; RuntimeError with the traceback of another error.
     """
     if workers <= 1:
         yield from map(_made(job, setup), items)
         return
-    idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-    started = [_Worker(job, setup) for _ in range(workers)]
-    for worker in started:
-        idle.put(worker)
-
-    def one(item: object) -> object:
-        worker = idle.get()
-        try:
-            return worker.ask(item)
-        finally:
-            idle.put(worker)
-
-    waiting: deque[Future[Any]] = deque()
-    threads = ThreadPoolExecutor(workers)
+    started: list[_Worker] = []
+    waiting: deque[_Worker] = deque()
     try:
-        for item in items:
-            waiting.append(threads.submit(one, item))
-            if len(waiting) >= AHEAD * workers:
+        started += [_Worker(job, setup) for _ in range(workers)]
+        for item, worker in zip(items, cycle(started), strict=False):
+            worker.send(item)
+            waiting.append(worker)
+            if len(waiting) == AHEAD * workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
-        for left in waiting:
-            left.cancel()
         for worker in started:
             worker.end()
-        threads.shutdown()
 
 
 def _made(job: str, setup: object) -> Callable[[Any], Any]:
@@ -83,7 +72,7 @@ def _made(job: str, setup: object) -> Callable[[Any], Any]:
 
 
 class _Worker:
-    """One worker process, spoken to by one thread at a time."""
+    """One worker process. A thread takes its results in, so that it can always write them and go on reading."""
 
     def __init__(self, job: str, setup: object) -> None:
         self._process = subprocess.Popen(
@@ -92,22 +81,32 @@ class _Worker:
         for pipe in (self._process.stdin, self._process.stdout):
             with suppress(OSError):  # the system may allow less
                 fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE)  # type: ignore[arg-type] # asked for above
-        self._send((job, setup))
+        self._results: SimpleQueue[tuple[str, Any]] = SimpleQueue()
+        self._reader = Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.send((job, setup))
 
-    def _send(self, value: object) -> None:
-        assert self._process.stdin is not None  # noqa: S101 - asked for above
-        _write(self._process.stdin, value)
-
-    def ask(self, item: object) -> object:
-        """The job's result for an item."""
+    def _read(self) -> None:
         assert self._process.stdout is not None  # noqa: S101 - asked for above
         try:
-            self._send(item)
-            kind, value = pickle.load(self._process.stdout)  # noqa: S301 - our own child
-        except (EOFError, BrokenPipeError, pickle.UnpicklingError):
+            while True:
+                self._results.put(pickle.load(self._process.stdout))  # noqa: S301 - our own child
+        except (EOFError, pickle.UnpicklingError, OSError, ValueError):
+            self._results.put(("gone", None))
+
+    def send(self, item: object) -> None:
+        """Give it an item. One that is gone is told of by `result`."""
+        assert self._process.stdin is not None  # noqa: S101 - asked for above
+        with suppress(BrokenPipeError):
+            _write(self._process.stdin, item)
+
+    def result(self) -> object:
+        """Of the earliest item whose result was not asked for yet."""
+        kind, value = self._results.get()
+        if kind == "gone":
             code = self._process.wait()
             how = f"by signal {-code}: the system may have run out of memory" if code < 0 else f"exit code {code}"
-            raise PortError(f"a worker process ended early, {how}; --workers asks for fewer") from None
+            raise PortError(f"a worker process ended early, {how}; --workers asks for fewer")
         if kind == "refused":
             raise PortError(*value.split("\n"))
         if kind == "failed":
@@ -118,6 +117,7 @@ class _Worker:
         """Stop the process, busy or not."""
         self._process.kill()
         self._process.wait()
+        self._reader.join()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with suppress(OSError):

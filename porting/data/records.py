@@ -6,24 +6,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from porting.data.example import INT64_LIST, float_entry, int64_entry, joined, number_entry, varints
+from porting.data.example import INT64_LIST, float_entry, int64_entry, joined, number_entry
 from porting.data.layout import Laid, Layout
+from porting.data.packed import unpack
 from porting.data.tfrecord import frame
 
 Label = int | float
 """A class's number, or the value of a regression."""
-
-
-class _Varints(dict[int, bytes]):
-    """The varint of every id that was asked for."""
-
-    def __missing__(self, number: int) -> bytes:
-        self[number] = found = varints((number,))
-        return found
-
-
-varint = _Varints().__getitem__
-"""An id as a varint, worked out once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +27,16 @@ class Encoder:
         """A sequence as a framed TFRecord."""
         return frame(
             joined(
-                self.ids(laid.ids),
-                self.shape(laid.first, len(laid.ids)),
+                self.ids(laid.packed, laid.tokens),
+                self.shape(laid.first, laid.tokens),
                 _label(label, self.regression),
                 _REAL if real else _PADDING,
             )
         )
 
-    def ids(self, ids: list[int]) -> bytes:
+    def ids(self, packed: bytes, tokens: int) -> bytes:
         """The entry of the ids with their padding."""
-        packed, rest = b"".join(map(varint, ids)), bytes(self.layout.length - len(ids))
-        return number_entry("input_ids", INT64_LIST, packed + rest if self.layout.style == "bert" else rest + packed)
+        return number_entry("input_ids", INT64_LIST, self.layout.padded(packed, tokens))
 
     def shape(self, first: int, tokens: int) -> bytes:
         """The entries of mask and segments, which two numbers decide."""
@@ -66,16 +54,16 @@ class Encoder:
     def arrays(self, laid: Laid, label: Label, *, real: bool = True) -> dict[str, Any]:
         """A sequence as the values of a MindRecord's columns."""
         return {
-            "input_ids": self.layout.padded(laid.ids),
-            "input_mask": self.layout.mask(len(laid.ids)),
-            "segment_ids": self.layout.segments(laid.first, len(laid.ids)),
+            "input_ids": unpack(self.layout.padded(laid.packed, laid.tokens)),
+            "input_mask": self.layout.mask(laid.tokens),
+            "segment_ids": self.layout.segments(laid.first, laid.tokens),
             "label_ids": [label],
             "is_real_example": [int(real)],
         }
 
     def padding(self) -> Laid:
         """The sequence of a padding example: no tokens at all."""
-        return Laid([], 0, cut=False)
+        return Laid(b"", 0, 0, cut=False)
 
 
 _REAL, _PADDING = int64_entry("is_real_example", (1,)), int64_entry("is_real_example", (0,))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from porting.data.packed import pack
 from porting.errors import FormatError
 
 UNDERLINE = "▁"
@@ -75,6 +76,10 @@ class SentencePieces:
         if self._with_comma.isdisjoint(ids):
             return ids
         return [part for number in ids for part in self._parts(number)]
+
+    def packed(self, text: str) -> bytes:
+        """The same as varints."""
+        return pack(self.ids(text))
 
     def _parts(self, number: int) -> list[int]:
         """A piece that is a number and a comma is cut before the comma: `▁2000,` is not one word."""

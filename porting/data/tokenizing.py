@@ -13,9 +13,10 @@ from porting.errors import UsageError
 
 
 class Tokenizer(Protocol):
-    """Turns a text into ids."""
+    """Turns a text into ids, or into ids as varints."""
 
     def ids(self, text: str) -> list[int]: ...
+    def packed(self, text: str) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)

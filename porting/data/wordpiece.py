@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import chain
-
 from tokenizers.models import WordPiece as Model
 
 from porting.data.characters import pieces, words
+from porting.data.packed import pack, unpack
 from porting.data.vocabulary import Vocabulary
 
 LONGEST = 200
@@ -24,30 +23,34 @@ class WordPiece:
     """
 
     def __init__(self, vocabulary: Vocabulary, *, lower: bool) -> None:
-        self._ids_of = _Known(vocabulary, lower=lower).__getitem__
+        self._known = _Known(vocabulary, lower=lower).__getitem__
+
+    def packed(self, text: str) -> bytes:
+        """The ids of a text, without [CLS] and [SEP], as varints."""
+        return b"".join(map(self._known, pieces(text)))
 
     def ids(self, text: str) -> list[int]:
         """The ids of a text, without [CLS] and [SEP]."""
-        return list(chain.from_iterable(map(self._ids_of, pieces(text))))
+        return unpack(self.packed(text))
 
 
-class _Known(dict[str, list[int]]):
-    """The ids of every piece that was asked for."""
+class _Known(dict[str, bytes]):
+    """The packed ids of every piece that was asked for."""
 
     def __init__(self, vocabulary: Vocabulary, *, lower: bool) -> None:
         super().__init__()
         self._vocabulary, self._lower = dict(vocabulary.ids), lower
         self._model = Model(vocab=self._vocabulary, unk_token="[UNK]", max_input_chars_per_word=LONGEST)  # noqa: S106
 
-    def __missing__(self, piece: str) -> list[int]:
+    def __missing__(self, piece: str) -> bytes:
         found: list[int] = []
         for word in words(piece, lower=self._lower):
             whole = self._vocabulary.get(word)  # the longest match, if it is there
             found += self._parts(word) if whole is None or len(word) > LONGEST else [whole]
         if len(self) >= REMEMBERED:
             self.clear()
-        self[piece] = found
-        return found
+        self[piece] = packed = pack(found)
+        return packed
 
     def _parts(self, word: str) -> list[int]:
         try:

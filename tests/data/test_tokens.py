@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from porting.data.characters import pieces, words
+from porting.data.example import varints
 from porting.data.layout import Layout
+from porting.data.packed import beginning, count, pack, unpack
 from porting.data.sentencepieces import SentencePieces, cleaned
 from porting.data.vocabulary import read_vocabulary
 from porting.data.wordpiece import WordPiece
@@ -134,10 +136,18 @@ def test_xlnets_records_are_those_of_xlnet(task: str, more: list[str], port: Por
 
 def test_xlnets_layout() -> None:
     layout = Layout("xlnet", 8, cls=3, sep=4)
-    laid = layout.lay([10, 11], [12])
-    assert layout.padded(laid.ids) == [0, 0, 10, 11, 4, 12, 4, 3]
-    assert layout.mask(len(laid.ids)) == [1, 1, 0, 0, 0, 0, 0, 0]
-    assert layout.segments(laid.first, len(laid.ids)) == [4, 4, 0, 0, 0, 1, 1, 2]
+    laid = layout.lay(pack([10, 11]), pack([12]))
+    assert unpack(layout.padded(laid.packed, laid.tokens)) == [0, 0, 10, 11, 4, 12, 4, 3]
+    assert layout.mask(laid.tokens) == [1, 1, 0, 0, 0, 0, 0, 0]
+    assert layout.segments(laid.first, laid.tokens) == [4, 4, 0, 0, 0, 1, 1, 2]
+
+
+@given(st.lists(st.integers(0, 2**21)), st.integers(0, 30))
+def test_packed_ids_are_counted_cut_and_read(ids: list[int], tokens: int) -> None:
+    packed = pack(ids)
+    assert packed == varints(ids)
+    assert (unpack(packed), count(packed)) == (ids, len(ids))
+    assert unpack(beginning(packed, tokens)) == ids[:tokens]
 
 
 @pytest.mark.torch
