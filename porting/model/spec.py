@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from porting.backends.protocol import Build
     from porting.model.probe import Probe
     from porting.model.symmetry import Symmetry
+    from porting.parity.variation import Variation
 
 Framework = Literal["pytorch", "tensorflow", "mindspore"]
 Compute = Literal["float32", "float16", "bfloat16", "float64"]
@@ -104,6 +105,7 @@ class ModelSpec:
     symmetry: what may be reordered in a task's net without a change of its function; without it there are no replicas,
         and so no noise floor of this model.
     probe: weights and a batch of a task on which mistakes show; without it only a user's own are compared.
+    mistakes: what only this family's ports can get wrong, by name of the catalogue, as changes of PyTorch's port.
     """
 
     name: str
@@ -120,6 +122,7 @@ class ModelSpec:
     sites: Callable[[Any, Build, Mapping[str, tuple[int, ...]]], Mapping[str, Site]] = no_sites
     symmetry: Callable[[Any, Build], Symmetry] | None = None
     probe: Callable[[Any, Build], Probe] | None = None
+    mistakes: Callable[[Any, Build], Mapping[str, tuple[Variation, ...]]] | None = None
 
     def task(self, name: str) -> Task:
         """Raises: UsageError listing the tasks there are."""

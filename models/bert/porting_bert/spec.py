@@ -10,6 +10,7 @@ from porting.errors import UsageError
 from porting.model.spec import Feature, ModelSpec, Site, Tap, Task
 from porting_bert import sizes
 from porting_bert.config import CREATE_MODEL_DROPOUT, BertConfig, bert_config, roberta_config
+from porting_bert.mistakes import mistakes
 from porting_bert.probe import probe
 from porting_bert.symmetry import symmetry
 
@@ -170,6 +171,7 @@ SPEC = ModelSpec(
     sites=sites,
     symmetry=symmetry,
     probe=probe,
+    mistakes=mistakes,
 )
 
 ROBERTA = ModelSpec(
@@ -192,4 +194,5 @@ ROBERTA = ModelSpec(
     sites=sites,
     symmetry=symmetry,
     probe=probe,
+    mistakes=mistakes,
 )

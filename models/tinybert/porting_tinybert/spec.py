@@ -8,6 +8,7 @@ from dataclasses import replace
 from porting.model.spec import Feature, ModelSpec, Tap, Task
 from porting_tinybert.config import TinyBertConfig, configure
 from porting_tinybert.layout import sites
+from porting_tinybert.mistakes import mistakes
 from porting_tinybert.probe import probe
 from porting_tinybert.symmetry import symmetry
 
@@ -115,4 +116,5 @@ SPEC = ModelSpec(
     sites=sites,
     symmetry=symmetry,
     probe=probe,
+    mistakes=mistakes,
 )

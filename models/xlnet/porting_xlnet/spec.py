@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from porting.errors import UsageError
 from porting.model.spec import Feature, ModelSpec, Site, Tap, Task
 from porting_xlnet.config import SIZES, XLNetConfig, configure
+from porting_xlnet.mistakes import mistakes
 from porting_xlnet.probe import probe
 from porting_xlnet.symmetry import symmetry
 
@@ -202,4 +203,5 @@ SPEC = ModelSpec(
     sites=sites,
     symmetry=symmetry,
     probe=probe,
+    mistakes=mistakes,
 )
