@@ -46,7 +46,7 @@ class Layout:
             raise UsageError(f"--max-seq-length: wanted {SHORTEST} or more, got {self.length}")
 
     def lay(self, a: bytes, b: bytes = b"") -> Laid:
-        """One text, or two, as packed ids. A second one without tokens, or cut to none, is none, as in the originals."""
+        """One text, or two, as packed ids. A second one without tokens, or cut to none, is none, as in BERT."""
         left, right = count(a), count(b)
         room = self.length - (3 if b else 2)
         cut = left + right > room
