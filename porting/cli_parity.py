@@ -184,3 +184,39 @@ def parity(
         show_comparison(result)
     emulated_pass = result.overall.emulated and result.overall.state.value == "PASS"
     raise typer.Exit(0 if result.passed or emulated_pass else 1)
+
+
+@commands.command()
+def diagnose(
+    model: Model,
+    target: Annotated[str, typer.Option("--target", help="FRAMEWORK:DEVICE, or cpu, gpu, npu.")],
+    source: Annotated[str, typer.Option("--source", help="Likewise.")] = "torch:cpu",
+    checkpoint: Checkpoint = None,
+    config: ConfigFile = None,
+    task: TaskName = None,
+    batch: Batch = None,
+    seed: Seed = 0,
+    recipe: RecipeName = None,
+    dtype: Annotated[str, typer.Option("--dtype", help="Of the target's activations.")] = "float32",
+    mode: Annotated[str, typer.Option("--mode", help="eager or graph.")] = "eager",
+    require_device: Annotated[bool, typer.Option("--require-device", help="Never emulate.")] = False,
+    timeout: Timeout = 1800.0,
+    as_json: Json = False,
+) -> None:
+    """Find the first place that differs, and the known mistake that explains it. Exit code 1 if anything differs."""
+    from porting.parity.diagnose_run import diagnose_backends, diagnosis_recipe
+    from porting.parity.diagnosis_text import diagnosis_lines
+    from porting.parity.options import computed, mode_named, recipe_named
+    from porting.parity.subject import subject
+    from porting.terminal import stages
+
+    found = subject(model, config=config, checkpoint=checkpoint, task=task, batch=batch, seed=seed)
+    learns = recipe_named(found.spec, recipe) if recipe else diagnosis_recipe(found.spec)
+    with stages(f"{model}: {source} -> {target}", quiet=as_json) as tell:
+        result = diagnose_backends(
+            found, source, target, compute=computed(dtype), mode=mode_named(mode), recipe=learns,
+            require_device=require_device, timeout=timeout, tell=tell,
+        )  # fmt: skip
+    lines = [json.dumps(result.to_json(), indent=1)] if as_json else list(map(readable, diagnosis_lines(result)))
+    typer.echo("\n".join(lines))
+    raise typer.Exit(0 if result.agrees else 1)

@@ -59,8 +59,8 @@ def capture(job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     subject, backend = Subject.from_json(job["subject"]), BackendName.parse(job["backend"])
     device = prepare(backend)
     recipe = recipe_of(job["recipe"])
-    build = replace(subject.build(mode=job["mode"], compute=job["compute"]), device=_device(backend))
-    with _arithmetic(backend, job["emulated"]):
+    build = replace(subject.build(mode=job["mode"], compute=job["compute"]), device=device_name(backend))
+    with arithmetic(backend, job["emulated"]):
         net, manifest = _opened(subject, build, backend, device, recipe, job)
         forced = read_capture(Path(job["forced_by"])) if job["forced_by"] else None
         taps = taps_of(net)
@@ -154,14 +154,14 @@ def _moved(weights: Mapping[str, Array], replica: Replica | None) -> Mapping[str
     return {name: replica.parameter(name, value) for name, value in weights.items()}
 
 
-def _device(backend: BackendName) -> str:
+def device_name(backend: BackendName) -> str:
     """The device under the name that the framework's session takes; the emulation runs on the CPU."""
     if backend.options:
         return "cpu"
     return {"ascend": "npu"}.get(backend.device, backend.device)
 
 
-def _arithmetic(backend: BackendName, emulated: str) -> AbstractContextManager[Any]:
+def arithmetic(backend: BackendName, emulated: str) -> AbstractContextManager[Any]:
     """The emulated device's arithmetic, where PyTorch's port stands in for it."""
     if not emulated or backend.known != "torch":
         return nullcontext()

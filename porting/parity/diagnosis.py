@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import Any, Literal
@@ -87,6 +88,29 @@ class Diagnosis:
         """As JSON values; infinite numbers as text."""
         found: dict[str, Any] = _plain(asdict(self))
         return found | {"agrees": self.agrees}
+
+
+def diagnosis_of(values: Mapping[str, Any]) -> Diagnosis:
+    """From what `to_json` gave."""
+    known = {name: value for name, value in values.items() if name != "agrees"}
+    known["explanations"] = tuple(_explanation(one) for one in values["explanations"])
+    known["unexplained"] = _place(values["unexplained"])
+    known["undetectable"] = tuple(values["undetectable"])
+    known["not_judged"] = tuple((Level(level), reason) for level, reason in values["not_judged"])
+    return Diagnosis(**known)
+
+
+def _explanation(values: Mapping[str, Any]) -> Explanation:
+    numbers = {name: float(values[name]) for name in ("before", "after")}
+    place = _place(values["place"])
+    return Explanation(**{**values, **numbers, "place": place, "alike": tuple(values["alike"])})
+
+
+def _place(values: Mapping[str, Any] | None) -> Place | None:
+    if values is None:
+        return None
+    floors = None if values["floors"] is None else float(values["floors"])
+    return Place(**{**values, "level": Level(values["level"]), "floors": floors})
 
 
 def _plain(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from porting.errors import MismatchError, UsageError
@@ -72,6 +72,13 @@ def observe(
         except UsageError as error:
             failures["gradients"] = str(error)
     return Observed(config, recipe, held, free, again, forced, gradients, steps, failures=failures)
+
+
+def with_parameters(seen: Observed, carry: Carry) -> Observed:
+    """The same with the names of parameters carried elsewhere, of weights, gradients and steps."""
+    return replace(
+        seen, weights=carry(seen.weights), gradients=carry(seen.gradients), steps=_carried(seen.steps, carry)
+    )
 
 
 def _in_order(found: Mapping[str, Array], taps: Collection[str]) -> Tensors:
