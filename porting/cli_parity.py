@@ -86,6 +86,13 @@ def compare(
 
 
 Model = Annotated[str, typer.Argument(help="A model (port models list) or a published size.", show_default=False)]
+ModelOrEntry = Annotated[
+    str,
+    typer.Argument(
+        help="A model, a published size, or FILE.py:FUNCTION, which an interpreter without the kit runs.",
+        show_default=False,
+    ),
+]
 Checkpoint = Annotated[
     Path | None, typer.Option("--checkpoint", help="Weights in any format and dialect. Default: the probe's.")
 ]
@@ -106,7 +113,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier
 
 @commands.command()
 def capture(
-    model: Model,
+    model: ModelOrEntry,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the capture.")],
     backend: Annotated[str, typer.Option("--backend", help="FRAMEWORK:DEVICE, or cpu, gpu, npu.")],
     checkpoint: Checkpoint = None,
@@ -130,13 +137,18 @@ def capture(
     overwrite: Overwrite = False,
 ) -> None:
     """Record a model on one backend: taps, gradients, training steps. Exit code 1 if it crashed."""
+    from porting.parity.entry import capture_own, is_entry
     from porting.parity.options import chosen_side
     from porting.parity.reader import read_capture
     from porting.parity.subject import subject
 
-    found = subject(model, config=config, checkpoint=checkpoint, task=task, batch=batch, seed=seed)
-    side = chosen_side(found, backend, level, steps, recipe, dtype, mode, timeout, require_device=require_device)
-    made = read_capture(side.capture(output, whole=whole, forced_by=forced_by, overwrite=overwrite))
+    if is_entry(model):
+        place = capture_own(backend, model, batch, output=output, timeout=timeout, whole=whole, overwrite=overwrite)
+    else:
+        found = subject(model, config=config, checkpoint=checkpoint, task=task, batch=batch, seed=seed)
+        side = chosen_side(found, backend, level, steps, recipe, dtype, mode, timeout, require_device=require_device)
+        place = side.capture(output, whole=whole, forced_by=forced_by, overwrite=overwrite)
+    made = read_capture(place)
     state = f"CRASHED: {made.manifest.reason}" if made.manifest.state == "crashed" else "whole"
     typer.echo(readable(f"{output}: {len(made.summaries)} tensors, {len(list(made.steps))} steps, {state}"))
     raise typer.Exit(1 if made.manifest.state == "crashed" else 0)

@@ -16,6 +16,7 @@ import numpy as np
 from porting.backends.names import BackendName
 from porting.backends.process import Outcome, call
 from porting.backends.protocol import Array
+from porting.checkpoint.registry import read
 from porting.errors import UsageError
 from porting.parity.capture import Manifest, Section
 from porting.parity.matching.elements import elements_hash, set_hash
@@ -24,6 +25,28 @@ from porting.parity.writer import CaptureWriter
 
 SECTIONS: tuple[Section, ...] = ("weights", "gradients")
 """Sections that a name may begin with (`weights/dense.kernel`); all other names are taps of the forward pass."""
+
+
+def is_entry(model: str) -> bool:
+    """Whether a model is given as `FILE.py:FUNCTION`, and not by the name of one that the kit knows."""
+    return model.rpartition(":")[0].endswith(".py")
+
+
+def capture_own(
+    backend: str, entry: str, batch: Path | None, *, output: Path, timeout: float, whole: bool, overwrite: bool
+) -> Path:
+    """`capture_entry` with the arrays of a file, of any format that the kit reads.
+
+    Raises: UsageError without a batch, or for one that holds nothing; FormatError; what `capture_entry` raises.
+    """
+    if batch is None:
+        raise UsageError(f"{entry}: wants a batch (--batch FILE): nothing is known of what the function takes")
+    arrays = {name: np.array(one.read()) for name, one in read(batch).items()}
+    if not arrays:
+        raise UsageError(f"{batch}: holds no array")
+    return capture_entry(
+        BackendName.parse(backend), entry, arrays, output=output, timeout=timeout, whole=whole, overwrite=overwrite
+    )
 
 
 def capture_entry(

@@ -166,3 +166,21 @@ def test_a_forcing_capture_of_summaries_is_refused(port: Port, tmp_path: Path) -
     assert ran.code == 2
     assert "whose taps are to be given, holds no whole tensor of it" in ran.err
     assert not (tmp_path / "target").exists()
+
+
+def test_a_function_is_captured_in_an_interpreter_without_the_kit(port: Port, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("def run(batch):\n    yield 'double', batch['x'] * 2\n")
+    np.savez(tmp_path / "batch.npz", x=np.ones((2, 3), np.float32))
+    words = ("capture", f"{tmp_path / 'own.py'}:run", "-o", tmp_path / "c")
+    named = ("--backend", f"torch:cpu@{sys.executable}")
+    ran = port(*words, *named, "--batch", tmp_path / "batch.npz")
+    assert (ran.code, ran.out, ran.err) == (0, f"{tmp_path / 'c'}: 2 tensors, 0 steps, whole\n", "")
+    np.testing.assert_array_equal(
+        read_capture(tmp_path / "c").tensor("forward", "double"), np.full((2, 3), 2, np.float32)
+    )
+    ran = port(*words, *named, "--overwrite")
+    assert ran.code == 2
+    assert "wants a batch (--batch FILE)" in ran.err
+    ran = port(*words, "--backend", "torch:cpu", "--batch", tmp_path / "batch.npz", "--overwrite")
+    assert ran.code == 2
+    assert "wants the interpreter to run it in named: torch:cpu@PYTHON" in ran.err
