@@ -122,7 +122,7 @@ def capture(
     batch: Batch = None,
     seed: Seed = 0,
     level: LevelNames = "L0,L2,L3,L4",
-    steps: Annotated[int, typer.Option("--steps", help="Training steps on the batch.")] = 1,
+    steps: Annotated[int, typer.Option("--steps", help="Training steps on the batch.")] = 2,
     recipe: RecipeName = None,
     dtype: DType = "float32",
     mode: Annotated[str, typer.Option("--mode", help="eager or graph.")] = "eager",
@@ -216,18 +216,17 @@ def diagnose(
     as_json: Json = False,
 ) -> None:
     """Find the first place that differs, and the known mistake that explains it. Exit code 1 if anything differs."""
-    from porting.parity.diagnose_run import diagnose_backends, diagnosis_recipe
+    from porting.parity.diagnose_run import diagnose_backends
     from porting.parity.diagnosis_text import diagnosis_lines
     from porting.parity.options import computed, mode_named, recipe_named
     from porting.parity.subject import subject
     from porting.terminal import stages
 
     found = subject(model, config=config, checkpoint=checkpoint, task=task, batch=batch, seed=seed)
-    learns = recipe_named(found.spec, recipe) if recipe else diagnosis_recipe(found.spec)
     with stages(f"{model}: {source} -> {target}", quiet=as_json) as tell:
         result = diagnose_backends(
-            found, source, target, compute=computed(dtype), mode=mode_named(mode), recipe=learns,
-            require_device=require_device, timeout=timeout, tell=tell,
+            found, source, target, compute=computed(dtype), mode=mode_named(mode),
+            recipe=recipe_named(found.spec, recipe), require_device=require_device, timeout=timeout, tell=tell,
         )  # fmt: skip
     lines = [json.dumps(result.to_json(), indent=1)] if as_json else list(map(readable, diagnosis_lines(result)))
     typer.echo("\n".join(lines))

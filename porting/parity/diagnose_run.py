@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -11,8 +10,8 @@ from typing import Any, Literal
 from porting.backends.found import Resolved, resolve
 from porting.backends.names import BackendName
 from porting.backends.process import call
-from porting.model.recipe import LossScale, Recipe, Schedule
-from porting.model.spec import Compute, ModelSpec
+from porting.model.recipe import Recipe
+from porting.model.spec import Compute
 from porting.parity.diagnosis import Diagnosis, Place, diagnosis_of
 from porting.parity.probe import probe_recipe
 from porting.parity.side import TIMEOUT
@@ -22,11 +21,6 @@ from porting.parity.subject import Subject
 Tell = Callable[[str], None]
 
 _VERBS = {verb: f"porting.parity.diagnose_job:{verb}" for verb in ("run_side", "search")}
-
-
-def diagnosis_recipe(spec: ModelSpec) -> Recipe:
-    """The probe's recipe with a warm-up and a loss scale, on which their mistakes show too."""
-    return replace(probe_recipe(spec), schedule=Schedule("bert", 1e-3, 20, 4), loss_scale=LossScale("static", 1024.0))
 
 
 def diagnose_backends(  # noqa: PLR0913 - one keyword per choice
@@ -45,12 +39,12 @@ def diagnose_backends(  # noqa: PLR0913 - one keyword per choice
     """What the target does otherwise than the source.
 
     source, target: backends by name. compute: of the target's activations, and of the reference's, so that it rounds
-    as the target does. recipe: None is `diagnosis_recipe`. detectable: see `diagnose`.
+    as the target does. recipe: None is the probe's. detectable: see `diagnose`.
     Raises: UsageError for a backend that cannot be used; the PortError of what is asked wrongly. A side that crashes is
     no error but a place that differs.
     """
     say = tell or _silent
-    learns = recipe or diagnosis_recipe(subject.spec)
+    learns = recipe or probe_recipe(subject.spec)
     common = {"subject": subject.to_json(), "mode": mode, "recipe": learns.to_dict(), "emulated": "", "given": None}
     ours = resolve(BackendName.parse(source))
     theirs = resolve(BackendName.parse(target), require_device=require_device)

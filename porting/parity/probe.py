@@ -19,7 +19,7 @@ from porting.convert.registry import family_named
 from porting.errors import UsageError
 from porting.model.names import names_in
 from porting.model.probe import Probe
-from porting.model.recipe import Clip, Recipe, Schedule
+from porting.model.recipe import Clip, LossScale, Recipe, Schedule
 from porting.model.spec import Config, ModelSpec
 from porting.model.symmetry import Symmetry
 from porting.parity.replica import symmetry_of
@@ -33,6 +33,12 @@ LENGTH = 12
 
 CLIP = 1.0
 """Norm of the probe's recipe, far below that of its gradient."""
+
+PEAK = 1e-3
+"""Of the rate."""
+
+STEPS = 2
+"""Updates in which every mistake of the optimizer shows: one at rate 0, and one that changes weights."""
 
 
 def probe_batch(
@@ -79,16 +85,17 @@ def probe_weights(
 def probe_recipe(spec: ModelSpec) -> Recipe:
     """Adam with a decay that shows in one step, a clip that acts, LayerNorm and biases not decayed, no bias correction.
 
-    A constant rate: with a warm-up the first step of some originals is of rate 0, and shows nothing.
+    With a warm-up and a loss scale, for their mistakes. The first step is of rate 0, so it takes `STEPS` to show all.
     """
     return Recipe(
         name="probe",
-        schedule=Schedule("constant", peak=1e-3),
+        schedule=Schedule("bert", peak=PEAK, steps=20, warmup=4),
         weight_decay=0.1,
         epsilon=1e-6,
         excludes=("LayerNorm", "layer_norm", "layernorm", "bias"),
         names_of=family_named(spec.family).dialects[0].name,
         clip=Clip("global_norm", CLIP),
+        loss_scale=LossScale("static", 1024.0),
     )
 
 

@@ -84,7 +84,8 @@ def record(
 ) -> None:
     """Write what is asked for, tensor by tensor, in the order of levels.
 
-    steps: training steps; the first is that of level L4, all of them make the lines of a trajectory.
+    steps: training steps, each a line. That of level L4, whose weights and moments are kept, is the first at a rate
+    above 0, or the last: a warm-up's first step changes no weight.
     forced_by: a capture of the other side, whose taps every module is given in place of those before it.
     Raises: UsageError for steps without a recipe, taps that the other side lacks, and what the session raises.
     """
@@ -101,8 +102,12 @@ def record(
     if Level.BACKWARD in levels:
         _parameters(net, writer, "gradients", net.session.gradients(net.batch)[1])
         tell({"done": "gradients"})
+    wanted = Level.STEP in levels
     for number in range(steps):
-        _step(net, writer, number, keep=number == 0 and Level.STEP in levels)
+        moves = _step(net, writer, number) > 0 or number == steps - 1
+        if wanted and moves:
+            _updated(net, writer)
+            wanted = False
         tell({"done": f"step {number + 1} of {steps}"})
 
 
@@ -130,7 +135,8 @@ def _parameters(net: Net, writer: CaptureWriter, section: Section, tensors: Mapp
         writer.add(section, name, net.parameter(name, np.asarray(tensor)))
 
 
-def _step(net: Net, writer: CaptureWriter, number: int, *, keep: bool) -> None:
+def _step(net: Net, writer: CaptureWriter, number: int) -> float:
+    """Make one, and write its line. Its rate."""
     started = time.perf_counter()
     done = net.session.step(net.batch)
     seconds = time.perf_counter() - started
@@ -140,11 +146,15 @@ def _step(net: Net, writer: CaptureWriter, number: int, *, keep: bool) -> None:
             "loss_scale": done.loss_scale, "overflow": done.overflow, "seconds": seconds,
         }
     )  # fmt: skip
-    if keep:
-        _parameters(net, writer, "step.weights", net.session.weights())
-        slots = net.session.slots()
-        _parameters(net, writer, "step.m", slots["m"])
-        _parameters(net, writer, "step.v", slots["v"])
+    return done.lr
+
+
+def _updated(net: Net, writer: CaptureWriter) -> None:
+    """Weights and moments as they are now."""
+    _parameters(net, writer, "step.weights", net.session.weights())
+    slots = net.session.slots()
+    _parameters(net, writer, "step.m", slots["m"])
+    _parameters(net, writer, "step.v", slots["v"])
 
 
 def _quiet(values: Mapping[str, Any]) -> None:

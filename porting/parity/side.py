@@ -15,6 +15,7 @@ from porting.errors import PortError
 from porting.model.recipe import Recipe
 from porting.model.spec import Compute
 from porting.parity.capture import Manifest
+from porting.parity.probe import STEPS
 from porting.parity.state import Level
 from porting.parity.subject import Subject
 from porting.parity.writer import CaptureWriter
@@ -38,7 +39,7 @@ class Side:
     compute: Compute = "float32"
     recipe: Recipe | None = None
     levels: Sequence[Level] = CAPTURED
-    steps: int = 1
+    steps: int = STEPS
     timeout: float = TIMEOUT
     progress: Progress | None = None
 

@@ -12,7 +12,7 @@ from porting.backends.feed import NoSuchTaps
 from porting.backends.protocol import Build
 from porting.errors import UsageError
 from porting.model.registry import models
-from porting.parity.probe import probe_batch, probe_recipe, probe_weights
+from porting.parity.probe import STEPS, probe_batch, probe_recipe, probe_weights
 from porting.parity.taps import candidates
 from porting.testing.tiny import tiny
 
@@ -44,7 +44,8 @@ def everything(session, batch, name):
     found = {"forward": session.forward(batch, taps)}
     if "loss" in taps:
         found["gradients"] = session.gradients(batch)[1]
-        session.step(batch)
+        for _ in range(STEPS):
+            session.step(batch)
         found |= {"weights": session.weights(), **session.slots()}
     return {(section, key): value for section, values in found.items() for key, value in values.items()}
 

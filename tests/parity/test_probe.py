@@ -14,7 +14,7 @@ from porting.errors import UsageError
 from porting.model.batch import check_batch
 from porting.model.recipe import Clip
 from porting.model.registry import models
-from porting.parity.probe import CLIP, probe_batch, probe_recipe, probe_weights
+from porting.parity.probe import CLIP, STEPS, probe_batch, probe_recipe, probe_weights
 from porting.parity.replica import replica_of
 from porting.testing.tiny import square, tiny
 
@@ -251,7 +251,8 @@ def _step(case, recipe, replica=None):
         weights = {p: replica.parameter(p, tensor) for p, tensor in weights.items()}
         batch = {f: replica.feature(f, values) for f, values in batch.items()}
     session.load(weights)
-    session.step(batch)
+    for _ in range(STEPS):
+        session.step(batch)
     after = session.weights()
     found = {("change", p): after[p].astype(np.float64) - weights[p] for p in session.trainable}
     found |= {(role, p): tensor for role, moments in session.slots().items() for p, tensor in moments.items()}
