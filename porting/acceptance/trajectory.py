@@ -81,10 +81,11 @@ class Runs:
     """One side's training.
 
     run: as it is meant to be. replicas: under function-preserving permutations. seeds: with other seeds of data order
-    and dropout. shadow: in float32.
+    and dropout. shadow: in float32, shadows its replicas.
     """
 
     run: Trajectory
     replicas: tuple[Trajectory, ...] = ()
     seeds: tuple[Trajectory, ...] = ()
     shadow: Trajectory | None = None
+    shadows: tuple[Trajectory, ...] = ()
