@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from porting.cli_bench import commands as bench_commands
 from porting.cli_data import commands as data_commands
 from porting.cli_parity import commands as parity_commands
 from porting.cli_registry import families_app, models_app
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.add_typer(families_app, name="families")
 app.add_typer(models_app, name="models")
 app.registered_commands += parity_commands.registered_commands
+app.registered_commands += bench_commands.registered_commands
 app.add_typer(data_commands, name="data")
 
 Source = Annotated[

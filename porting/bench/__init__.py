@@ -1,0 +1,1 @@
+"""What a run costs: time, power, memory, utilisation, over models, batches and devices."""
