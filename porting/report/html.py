@@ -1,0 +1,114 @@
+"""An acceptance as one HTML file that opens without a network.
+
+Everything that a log or a manifest says is text: Jinja2 escapes it, the figures' JSON has no `<` in it, and a policy in
+the file lets nothing run but the two scripts whose hashes it names, and nothing load from anywhere.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+from porting.acceptance.acceptance import Acceptance
+from porting.acceptance.trajectory import Series
+from porting.convert.columns import jsonable
+from porting.errors import UsageError
+from porting.report.figures import Figure, figures_of
+from porting.report.thin import BUCKETS
+from porting.report.view import view
+from porting.report.words import Words
+
+ROOM = 2_400_000
+"""Characters of packed points that a file may hold, so that with Plotly's 4.8 MB it stays below 8 MB. Curves that
+do not fit are drawn all the same, and only zooming in shows no more of them."""
+
+
+def html(found: Acceptance, words: Words, *, signer: str = "") -> str:
+    """The report. signer: what the sign-off block says of the key.
+
+    Raises: UsageError if Jinja2 or Plotly is not installed.
+    """
+    figures = figures_of(found, words)
+    scripts = [_plotly(), _template("report.js")]
+    thinned = any(figure.thinned for figure in figures)
+    page: str = _page().render(
+        **view(found, words),
+        policy=policy(scripts),
+        css=_template("report.css"),
+        scripts=scripts,
+        curve_figures=[figure for figure in figures if figure.name.startswith("curve-")],
+        map_figures=[figure for figure in figures if figure.name.startswith("map-")],
+        step_figures=[figure for figure in figures if figure.name == "steps"],
+        thinned=words("thinned", points=2 * BUCKETS) if thinned else "",
+        figures=figures_json(figures),
+        signed=signer or words("sign_off_unsigned"),
+    )
+    return page
+
+
+def policy(scripts: Sequence[str]) -> str:
+    """The content security policy: these scripts, inline styles (Plotly makes some), images from the page itself."""
+    hashes = " ".join(f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'" for script in scripts)
+    rest = "style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
+    return f"default-src 'none'; script-src {hashes}; {rest}"
+
+
+def figures_json(figures: Sequence[Figure]) -> str:
+    """The figures as JSON that is safe between script tags: it has no `<`, `>` or `&`."""
+    left = ROOM
+    rows: list[dict[str, Any]] = []
+    for figure in figures:
+        packed = list(_packed(figure))
+        size = sum(len(one["values"]) + len(one["steps"] or "") for one in packed)
+        fits = size <= left
+        left -= size if fits else 0
+        rows.append({"name": figure.name, "data": figure.data, "layout": figure.layout, "full": packed if fits else []})
+    text = json.dumps(jsonable(rows), separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _packed(figure: Figure) -> Iterator[dict[str, Any]]:
+    for trace, series in figure.full.items():
+        yield {"trace": trace, **_steps(series), "values": _bytes(series.values.astype("<f4"))}
+
+
+def _steps(series: Series) -> dict[str, Any]:
+    """Steps by start and stride where they are regular, as nearly all are."""
+    apart = np.diff(series.steps)
+    if (apart == apart[0]).all():
+        return {"start": int(series.steps[0]), "stride": int(apart[0]), "steps": None}
+    return {"start": 0, "stride": 0, "steps": _bytes(series.steps.astype("<i4"))}
+
+
+def _bytes(array: np.ndarray[Any, np.dtype[Any]]) -> str:
+    return b64encode(gzip.compress(array.tobytes(), 6, mtime=0)).decode()
+
+
+def _page() -> Any:
+    """The template. Raises: UsageError without Jinja2."""
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError:
+        raise UsageError("Jinja2 is not installed; pip install 'porting-kit[report]' brings it") from None
+    loader = PackageLoader("porting.report")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    return environment.get_template("report.html.j2")
+
+
+def _plotly() -> str:
+    """Plotly's script. Raises: UsageError where it is not installed."""
+    try:
+        return files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8").strip()
+    except ImportError:
+        raise UsageError("Plotly is not installed; pip install 'porting-kit[report]' brings it") from None
+
+
+def _template(name: str) -> str:
+    return files("porting.report").joinpath("templates", name).read_text(encoding="utf-8")
