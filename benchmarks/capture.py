@@ -16,11 +16,12 @@ import json
 import platform
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
+from paired import in_turn, seconds
 
 from porting.backends.torch.run import open_session
 from porting.parity.capture import Manifest
@@ -64,20 +65,6 @@ def actions(net: Net, folder: Path) -> dict[str, Callable[[], object]]:
     }
 
 
-def seconds(action: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    start = time.perf_counter()
-    action()
-    return time.perf_counter() - start
-
-
-def round_of(timed: Mapping[str, Callable[[], object]], number: int) -> dict[str, float]:
-    """Seconds of each, odd rounds in the opposite order: what comes after what is part of a time."""
-    names = list(timed) if number % 2 == 0 else list(timed)[::-1]
-    found = {name: seconds(timed[name]) for name in names}
-    return {name: found[name] for name in timed}
-
-
 def main() -> None:
     """Measure and show."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -89,8 +76,8 @@ def main() -> None:
     options = parser.parse_args()
     net = opened(subject(options.size, task="classification", examples=options.batch, length=options.seq))
     with tempfile.TemporaryDirectory() as folder:
-        timed = actions(net, Path(folder))
-        rounds = [round_of(timed, number) for number in range(options.rounds + 1)][1:]  # the first one allocates
+        timed = {name: partial(seconds, action) for name, action in actions(net, Path(folder)).items()}
+        rounds = in_turn(timed, options.rounds + 1)[1:]  # the first one allocates
     print(f"{options.size}, batch {options.batch}, {options.seq} tokens; torch {torch.__version__}, ", end="")
     print(f"{torch.get_num_threads()} threads, {platform.processor() or platform.machine()}; {options.rounds} rounds\n")
     print("| | of the bare step | rounds | limit | seconds |\n|---|---|---|---|---|")

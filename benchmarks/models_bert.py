@@ -14,14 +14,13 @@ to the other's, with the quartiles.
 from __future__ import annotations
 
 import argparse
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from paired import against
 
 from porting.backends.protocol import Build
 from porting_bert.config import BertConfig
@@ -114,19 +113,7 @@ def measure(case: str, size: str, rounds: int, batch: int, seq: int) -> str:
     config: Any = SPEC.sizes[size]
     arrays = batch_of(config, batch, seq)
     mine, other = tensorflow(config, arrays) if case == "tensorflow" else pytorch(config, arrays, case)
-    steps = {"mine": mine, "other": other}
-    for step in (mine, other) * 2:
-        step()
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(rounds):
-        for name in sorted(steps, reverse=turn % 2 == 1):
-            start = time.perf_counter()
-            steps[name]()
-            times[name].append(time.perf_counter() - start)
-    ratios = [a / b for a, b in zip(times["mine"], times["other"], strict=True)]
-    low, middle, high = statistics.quantiles(ratios, n=4)
-    own, public = (1000 * statistics.median(times[name]) for name in ("mine", "other"))
-    return f"{case:<11}{own:9.1f} ms{public:9.1f} ms  ratio {middle:.3f}  ({low:.3f} to {high:.3f})"
+    return against(case, mine, other, rounds)
 
 
 def main() -> None:

@@ -13,14 +13,13 @@ drifts under both; the figure is the median of the rounds' ratios, this project'
 from __future__ import annotations
 
 import argparse
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from paired import against
 
 from porting.backends.protocol import Build
 from porting_tinybert.config import TinyBertConfig
@@ -163,23 +162,11 @@ def _native() -> Any:
 
 
 def measure(framework: str, rounds: int, batch: int, seq: int) -> str:
-    """A line: medians in milliseconds, and the ratio with its range."""
+    """A line: medians in milliseconds, and the ratio with its quartiles."""
     mine, other = {"pytorch": pytorch, "tensorflow": tensorflow, "mindspore": mindspore}[framework](
         batch_of(batch, seq)
     )
-    for step in (mine, other) * 2:
-        step()
-    times: list[tuple[float, float]] = []
-    for _ in range(rounds):
-        marks = [time.perf_counter()]
-        for step in (mine, other):
-            step()
-            marks.append(time.perf_counter())
-        times.append((marks[1] - marks[0], marks[2] - marks[1]))
-    ratios = sorted(a / b for a, b in times)
-    own, public = (1000 * statistics.median(column) for column in zip(*times, strict=True))
-    middle = statistics.median(ratios)
-    return f"{framework:<11}{own:9.1f} ms{public:9.1f} ms  ratio {middle:.3f}  ({ratios[0]:.3f} to {ratios[-1]:.3f})"
+    return against(framework, mine, other, rounds)
 
 
 def main() -> None:

@@ -10,21 +10,18 @@ the ratio is the median of the rounds' ratios, so that what else the machine doe
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import torch
 import transformers
+from paired import against
 
 from porting.backends.protocol import Build
 from porting.model.dropout import Dropout
 from porting_xlnet import torch as port
 from porting_xlnet.config import SIZES, XLNetConfig
-
-LIMIT = 1.05
 
 
 def main() -> None:
@@ -46,19 +43,7 @@ def main() -> None:
 def compare(config: XLNetConfig, batch: int, seq: int, rounds: int) -> None:
     """One line: seconds of both, and the ratio with its spread."""
     ours, theirs = steps(config, batch, seq)
-    ours(), theirs()
-    times: list[tuple[float, float]] = []
-    for turn in range(rounds):
-        pair = {step: seconds(step) for step in ((ours, theirs) if turn % 2 else (theirs, ours))}
-        times.append((pair[ours], pair[theirs]))
-    ratios = sorted(a / b for a, b in times)
-    low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
-    ratio = statistics.median(ratios)
-    print(
-        f"dropout {config.dropout}: port {statistics.median(a for a, _ in times):.3f} s, "
-        f"transformers {statistics.median(b for _, b in times):.3f} s, "
-        f"ratio {ratio:.3f} (quartiles {low:.3f} to {high:.3f}), {'within' if ratio <= LIMIT else 'ABOVE'} {LIMIT}"
-    )
+    print(against(f"dropout {config.dropout}", ours, theirs, rounds))
 
 
 def steps(config: XLNetConfig, batch: int, seq: int) -> tuple[Callable[[], None], Callable[[], None]]:
@@ -98,13 +83,6 @@ def steps(config: XLNetConfig, batch: int, seq: int) -> tuple[Callable[[], None]
         theirs.zero_grad()
 
     return our_step, their_step
-
-
-def seconds(step: Callable[[], None]) -> float:
-    """One step's time."""
-    start = time.perf_counter()
-    step()
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from paired import in_turn
 
 from porting.bench.monitor import PERIOD, Monitor
 
@@ -47,14 +47,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     turns = max(int(50 * options.seconds / loop(50)), 1)
-    sides: dict[str, Callable[[], float]] = {
-        "bare": lambda: loop(turns),
-        "watched": lambda: watched(turns, options.period),
-    }
-    rounds = []
-    for number in range(options.rounds):
-        names = list(sides) if number % 2 == 0 else list(sides)[::-1]
-        rounds.append({name: sides[name]() for name in names})
+    rounds = in_turn({"bare": lambda: loop(turns), "watched": lambda: watched(turns, options.period)}, options.rounds)
     ratios = sorted(one["watched"] / one["bare"] for one in rounds)
     quarter = len(ratios) // 4
     print(f"{turns} products a round, sampled every {options.period:g} s, {options.rounds} rounds")

@@ -1,4 +1,4 @@
-"""What benchmarks share: a process timed and its memory sampled, and lines of a table from paired rounds.
+"""What benchmarks share: a process timed and its memory sampled, actions in turn, lines of a table from paired rounds.
 
 Every round runs what is measured and what it is measured against one after the other, so a machine that drifts drifts
 under both; the figure is the median of the rounds' ratios. Memory is sampled from /proc every few milliseconds:
@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +83,34 @@ def line(name: str, limit: float | None, rounds: Sequence[tuple[Run, Run]]) -> L
         max(ours[1] for ours, _ in rounds),
         max(ours[2] for ours, _ in rounds),
     )
+
+
+def seconds(action: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def in_turn(actions: Mapping[str, Callable[[], float]], rounds: int) -> list[dict[str, float]]:
+    """Seconds that each action says, all in every round, in odd rounds in the opposite order.
+
+    What comes after what is part of a time: of caches, of memory that was just given back.
+    """
+    found = []
+    for number in range(rounds):
+        names = list(actions) if number % 2 == 0 else list(actions)[::-1]
+        told = {name: actions[name]() for name in names}
+        found.append({name: told[name] for name in actions})
+    return found
+
+
+def against(case: str, ours: Callable[[], object], theirs: Callable[[], object], rounds: int) -> str:
+    """A line: medians in milliseconds, and the median of the rounds' ratios with its quartiles."""
+    times = in_turn({"ours": lambda: seconds(ours), "theirs": lambda: seconds(theirs)}, rounds + 2)[2:]
+    low, middle, high = statistics.quantiles([one["ours"] / one["theirs"] for one in times], n=4)
+    own, public = (1000 * statistics.median(one[name] for one in times) for name in ("ours", "theirs"))
+    return f"{case:<11}{own:9.1f} ms{public:9.1f} ms  ratio {middle:.3f}  ({low:.3f} to {high:.3f})"
 
 
 def head(reference: str) -> str:
