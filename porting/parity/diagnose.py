@@ -19,18 +19,16 @@ from porting.parity.diagnosis import Diagnosis, Explanation, Mode, Place
 from porting.parity.early import Explained, explain_config, explain_recipe, explain_weights
 from porting.parity.explain import Search, merged, undetectable
 from porting.parity.mistakes.mistake import Mistake
-from porting.parity.noise import LIMIT, noise_of
+from porting.parity.noise import LIMIT, ROUNDED, noise_of
 from porting.parity.stage import Question, Stage
 from porting.parity.state import Level
-from porting.parity.variation import Case, Tensors, Variation
+from porting.parity.variation import Case, Tensors
 
 if TYPE_CHECKING:
     from porting.parity.observe import Observed
 
 DEPTH = 3
 """Mistakes that are looked for one after the other."""
-
-_TRUTH = Variation("float64", build={"compute": "float64"})
 
 
 @dataclass(slots=True)
@@ -72,8 +70,8 @@ def diagnose(
     """What target does otherwise than source.
 
     case: what both were to run, by the reference's names. source, target: what they showed; `target.forced` is made
-    with the source's taps given. detectable: whether to find out which mistakes cannot show here. The floor is the
-    reference's own distance from itself in float64.
+    with the source's taps given. detectable: whether to find out which mistakes cannot show here. The floor is
+    measured on the reference: see `porting.parity.noise`.
     Raises: UsageError for a case that the reference cannot run.
     """
     bench, search, found = Bench(case, source.free, target.forced, open_session), Search(case, catalogue), _Found()
@@ -184,5 +182,5 @@ def _stage(
     levels: tuple[Level, ...],
 ) -> Stage:
     """With the noise of the reference as it is kept."""
-    noise = noise_of(run(kept), [run((*kept, _TRUTH))])
+    noise = noise_of(run(kept), [run((*kept, one)) for one in ROUNDED])
     return Stage(level, mode, run, noise, target, tuple(noise.source), levels)

@@ -37,6 +37,10 @@ CLIP = 1.0
 PEAK = 1e-3
 """Of the rate."""
 
+EPSILON = 1e-4
+"""Adam's: far above the root of the second moment of a gradient that is zero but for rounding, which would be an update
+of full size otherwise; and far below that of most."""
+
 STEPS = 2
 """Updates in which every mistake of the optimizer shows: one at rate 0, and one that changes weights."""
 
@@ -91,7 +95,7 @@ def probe_recipe(spec: ModelSpec) -> Recipe:
         name="probe",
         schedule=Schedule("bert", peak=PEAK, steps=20, warmup=4),
         weight_decay=0.1,
-        epsilon=1e-6,
+        epsilon=EPSILON,
         excludes=("LayerNorm", "layer_norm", "layernorm", "bias"),
         names_of=family_named(spec.family).dialects[0].name,
         clip=Clip("global_norm", CLIP),

@@ -52,6 +52,10 @@ class Replica:
         """A feature of the source's batch, as the replica wants it."""
         return self._moved(name, feature_axes(self.spec, self.symmetry, name, tensor.ndim), tensor, back=False)
 
+    def tap(self, name: str, tensor: Array) -> Array:
+        """A tap or output of the source, as the replica has it. Raises: UsageError for an unknown tap."""
+        return self._moved(name, tap_axes(self.spec, self.symmetry, name, tensor.ndim), tensor, back=False)
+
     def undo_tap(self, name: str, tensor: Array) -> Array:
         """A tap or output of the replica, back in the source's order. Raises: UsageError for an unknown tap."""
         return self._moved(name, tap_axes(self.spec, self.symmetry, name, tensor.ndim), tensor, back=True)
