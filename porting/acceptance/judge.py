@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from math import comb
 
+from porting.acceptance.align import members
+from porting.acceptance.equivalence import Equivalence, equivalence
+from porting.acceptance.names import POWER, REPLICAS, SPREADS, TAIL
+from porting.acceptance.permutation import ALPHA, GROUP, Permuted, permuted
+from porting.acceptance.power import caught, power_finding
+from porting.acceptance.preconditions import preconditions
+from porting.acceptance.shadow import shadow_findings
+from porting.acceptance.single import rule_for, single_findings
 from porting.acceptance.trajectory import Runs, Trajectory
 from porting.parity.presets import Rule
-from porting.parity.state import Level, State, Verdict
+from porting.parity.state import Finding, Level, State, Verdict, worst
 
 
 def judge_trajectory(
@@ -22,13 +32,100 @@ def judge_trajectory(
     there are replicas it is not asked. planted: runs of the target with a known mistake, by its name.
 
     Findings, in this order, `what` being the names of porting.acceptance.names:
-    - `precondition: NAME` (data, weights, dropout, lr, finite, step 0, descent): FAIL where it is broken, NOT_RUN where
-      nobody recorded what would prove it, which takes a PASS to CONDITIONAL;
+    - `precondition: NAME` (data, weights, dropout, lr, finite, step 0, descent): FAIL where it is broken, and then
+      nothing more is judged; NOT_RUN where nobody recorded what would prove it, which takes a PASS to CONDITIONAL;
     - of replicas: a finding `loss`, `grad_norm`, `grad_norm/GROUP` for each series, whose value is the largest
       difference of the groups' means over their pooled spread, and the limit that of the permutation test over all;
-      `ratio of spreads`; where something was found, `tail mean`, the equivalence test that decides;
+      `ratio of spreads`; where something was found, `tail mean: SERIES`, the equivalence tests that decide;
     - of single runs: the findings of the rule, at most CONDITIONAL;
-    - `shadow`: the run in float32; `power`: the share of planted mistakes that this setting detects.
+    - `shadow`: the run in float32; `power`: the share of planted mistakes that this setting detects. That nothing
+      was planted says nothing of the target, and is the one NOT_RUN that leaves a PASS as it is.
     """
-    del source, target, rule, planted
-    return Verdict(Level.TRAJECTORY, State.NOT_RUN, (), 0, 0, reason="not judged yet")
+    findings = list(_findings(source, target, rule, GROUP))
+    judge = partial(_planted_verdict, rule)
+    findings.append(power_finding(caught(source, planted or {}, judge)))
+    emulated = bool(source.run.emulated or target.run.emulated)
+    return _verdict(findings, emulated=emulated)
+
+
+def _planted_verdict(rule: Rule | None, source: Runs, target: Runs) -> Verdict:
+    """Of a mistake's runs, which may be as few as the test can do with."""
+    return _verdict(list(_findings(source, target, rule, 1)))
+
+
+def _findings(source: Runs, target: Runs, rule: Rule | None, least: int) -> Iterator[Finding]:
+    """All but the power. least: runs that a target's group has to have."""
+    known = tuple(preconditions(source, target))
+    yield from known
+    broken = [one.what for one in known if one.state is State.FAIL]
+    if broken:
+        reason = f"broken {', '.join(broken)}: nothing that follows can be told from it"
+        yield Finding(Level.TRAJECTORY, REPLICAS, State.NOT_RUN, reason)
+        return
+    ours, theirs = members(source), members(target)
+    if len(ours) >= GROUP and len(theirs) >= least and 1 / comb(len(ours) + len(theirs), len(theirs)) <= ALPHA:
+        yield from _by_replicas(ours, theirs, source.seeds)
+    else:
+        counts = f"{len(ours)} runs of the source and {len(theirs)} of the target, wanted {GROUP} each"
+        yield Finding(Level.TRAJECTORY, REPLICAS, State.NOT_RUN, f"no noise floor of training: {counts}")
+        yield from single_findings(source.run, target.run, rule_for(rule))
+    yield from shadow_findings(source, target)
+
+
+def _by_replicas(
+    ours: Sequence[Trajectory], theirs: Sequence[Trajectory], seeds: Sequence[Trajectory]
+) -> Iterator[Finding]:
+    found = permuted(ours, theirs)
+    if found is None:
+        reason = "the replicas of a side are the same bits, or no series is common: there is no noise to judge by"
+        yield Finding(Level.TRAJECTORY, REPLICAS, State.NOT_RUN, reason)
+        return
+    beyond = [name for name, value in found.largest.items() if found.found and value > found.limit]
+    sizes = f"{found.splits} splits of {len(ours)} and {len(theirs)} runs, alpha {ALPHA:g} over all series"
+    for name, value in found.largest.items():
+        state = State.CONDITIONAL if name in beyond else State.PASS
+        reason = f"{_where(found, name)}, p = {found.p:.2g}: more than noise" if name in beyond else ""
+        measure, origin = "difference of means over pooled spread", f"permutation test: {sizes}"
+        yield Finding(Level.TRAJECTORY, name, state, reason, "", measure, value, found.limit, origin)
+    told = "the target's runs spread so many times as far as the source's"
+    yield Finding(Level.TRAJECTORY, SPREADS, State.PASS, told, "", "median ratio of standard deviations", found.spreads)
+    for name in dict.fromkeys(("loss", *beyond)) if beyond else ():
+        yield _tail(name, equivalence(ours, theirs, name, seeds))
+
+
+def _where(found: Permuted, name: str) -> str:
+    series = found.z[name]
+    at = int(abs(series.values).argmax())
+    return f"largest from step {series.steps[at]}"
+
+
+def _tail(name: str, found: Equivalence | None) -> Finding:
+    what = f"{TAIL}: {name}"
+    if found is None:
+        return Finding(
+            Level.TRAJECTORY, what, State.FAIL, "a difference was found, and there is no tail to weigh it by"
+        )
+    margin, told = found.margin, f"{found.difference:+.3%}, 90 % interval {found.low:+.3%} to {found.high:+.3%}"
+    worst_end = max(abs(found.low), abs(found.high))
+    if found.within:
+        reason = f"more than noise, and within the margin: {told}"
+    else:
+        far = "beyond the margin" if found.beyond else "not shown to be within the margin"
+        reason = f"{far}: {told}"
+    state = State.CONDITIONAL if found.within else State.FAIL
+    measure, origin = "end of the interval of the tail mean's relative difference", f"TOST: {margin.source}"
+    return Finding(Level.TRAJECTORY, what, state, reason, "", measure, worst_end, margin.limit, origin)
+
+
+def _verdict(findings: Sequence[Finding], *, emulated: bool = False) -> Verdict:
+    """The worst of what was judged; what could not be judged takes a PASS to CONDITIONAL, by name."""
+    judged = [one for one in findings if one.state.judged and one.what != POWER]
+    absent = [one for one in findings if one.state is State.NOT_RUN and one.what != POWER]
+    compared, total = sum(one.state.judged for one in findings), len(findings)
+    series = [one for one in judged if not one.what.startswith("precondition") or one.state is State.FAIL]
+    if not series:
+        reason = "; ".join(dict.fromkeys(one.reason for one in absent))
+        return Verdict(Level.TRAJECTORY, State.NOT_RUN, tuple(findings), compared, total, emulated, reason)
+    state = worst([one.state for one in judged] + [State.CONDITIONAL] * bool(absent))
+    reason = f"not run: {', '.join(dict.fromkeys(one.what for one in absent))}" if absent else ""
+    return Verdict(Level.TRAJECTORY, state, tuple(findings), compared, total, emulated, reason)

@@ -61,7 +61,7 @@ def judge_speed(
     """Judge the step time. limit: of the ratio target / source; without one a slower target is CONDITIONAL.
 
     below: the verdicts of L2 to L5: as long as one of them is missing or no PASS or CONDITIONAL, there is none of
-    speed, as there is none of an emulated device: findings are NOT_RUN then, with what was measured in value and reason.
+    speed, as there is none of an emulated device: findings are NOT_RUN then, with what was measured in their value.
     Findings: `step time` (ratio of medians), `compilation`, `recompilations`, `cpu_fallbacks`.
     """
     del source, target, limit, below
