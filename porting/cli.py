@@ -11,11 +11,13 @@ from typing import Annotated
 
 import typer
 
+from porting.cli_acceptance import commands as acceptance_commands
+from porting.cli_acceptance import verify_report
 from porting.cli_bench import commands as bench_commands
 from porting.cli_data import commands as data_commands
 from porting.cli_parity import commands as parity_commands
 from porting.cli_registry import families_app, models_app
-from porting.errors import PortError
+from porting.errors import PortError, UsageError
 from porting.terminal import fail, progress, show
 
 app = typer.Typer(
@@ -28,6 +30,7 @@ app = typer.Typer(
 app.add_typer(families_app, name="families")
 app.add_typer(models_app, name="models")
 app.registered_commands += parity_commands.registered_commands
+app.registered_commands += acceptance_commands.registered_commands
 app.registered_commands += bench_commands.registered_commands
 app.add_typer(data_commands, name="data")
 
@@ -95,7 +98,7 @@ def convert(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the ledger, write nothing.")] = False,
     verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Read back and compare hashes.")] = True,
     hash_name: Annotated[
-        str, typer.Option("--hash", help="xxh3_128, or sha256 of tensors and input files.")
+        str, typer.Option("--hash", help="xxh3_128; sha256 of tensors and input files; none, with --no-verify.")
     ] = "xxh3_128",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
     as_json: Json = False,
@@ -123,17 +126,28 @@ def convert(
 
 @app.command()
 def verify(
-    ledger: Annotated[Path, typer.Argument(help="OUTPUT.port.json of a conversion.", show_default=False)],
+    ledger: Annotated[
+        Path,
+        typer.Argument(help="OUTPUT.port.json of a conversion, or the report of an acceptance.", show_default=False),
+    ],
     source: Annotated[Path | None, typer.Option("--source", help="Where the source is now.")] = None,
     target: Annotated[Path | None, typer.Option("--target", help="Where the output is now.")] = None,
+    signers: Annotated[
+        Path | None, typer.Option("--signers", help="OpenSSH's file of allowed signers: one of them signed the report.")
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show that a file is still the conversion of another. Exit code 1 if it is not."""
+    """Show that a file is still the conversion of another, or a report that of its inputs. Exit code 1 if not."""
     from dataclasses import asdict
 
     from porting.convert.verify import verify as run
+    from porting.report.json import is_report_file
 
+    if is_report_file(ledger):
+        verify_report(ledger, source, target, signers, as_json=as_json, quiet=quiet)
+    if signers is not None:
+        raise UsageError("--signers: a conversion's ledger is not signed, only the report of an acceptance is")
     result = run(ledger, source=source, target=target)
     if as_json:
         typer.echo(json.dumps({**asdict(result), "holds": result.holds}, default=str, indent=1))

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+
 from porting.acceptance.trajectory import Input, Metric, Numbers, Series
 from porting.parity.presets import CALIBRATED
 from porting.parity.settings import Difference
@@ -47,6 +49,14 @@ class Curve:
     low: Series | None = None
     high: Series | None = None
     z: Series | None = None
+
+    @property
+    def shared(self) -> tuple[Numbers, Numbers, Numbers] | None:
+        """Steps that both sides have, and the values of both there; None where there are none."""
+        if self.source is None or self.target is None:
+            return None
+        steps, ours, theirs = np.intersect1d(self.source.steps, self.target.steps, return_indices=True)
+        return (steps, self.source.values[ours], self.target.values[theirs]) if len(steps) else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

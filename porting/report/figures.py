@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from porting.acceptance.acceptance import Acceptance, Curve, Pace
-from porting.acceptance.trajectory import Numbers, Series
+from porting.acceptance.trajectory import Series
 from porting.errors import readable
 from porting.parity.state import Finding, Level
 from porting.report.thin import BUCKETS, kept
@@ -71,19 +71,13 @@ def series_name(name: str, words: Words) -> str:
     return words(known[name]) if name in known else readable(name)
 
 
-def shared(source: Series, target: Series) -> tuple[Numbers, Numbers, Numbers]:
-    """Steps that both have, and the values of both there."""
-    steps, ours, theirs = np.intersect1d(source.steps, target.steps, return_indices=True)
-    return steps, source.values[ours], target.values[theirs]
-
-
 def difference(curve: Curve) -> Series | None:
     """Target minus source at the steps that both have; None where there are none."""
-    if curve.source is None or curve.target is None:
+    if curve.shared is None:
         return None
-    steps, ours, theirs = shared(curve.source, curve.target)
+    steps, ours, theirs = curve.shared
     with np.errstate(invalid="ignore"):
-        return Series(steps, theirs - ours) if len(steps) else None
+        return Series(steps, theirs - ours)
 
 
 def _curve(number: int, curve: Curve, words: Words) -> Figure:

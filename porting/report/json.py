@@ -87,6 +87,17 @@ def read_report(path: str | Path) -> dict[str, Any]:
     return dict(values)
 
 
+def is_report_file(path: str | Path) -> bool:
+    """Whether a path is a report, or a folder that holds one; by content, and never raises."""
+    place = Path(path)
+    if place.is_dir():
+        return (place / NAME).is_file()
+    try:
+        return is_report(json.loads(place.read_bytes()))
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
 def is_report(values: object) -> bool:
     """Whether a JSON value is a report, by content."""
     return isinstance(values, dict) and {"version", "levels", "sign_off", "files", SELF} <= values.keys()

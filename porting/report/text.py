@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from porting.acceptance.acceptance import Acceptance
+from porting.acceptance.verify import Checked
 from porting.convert.columns import aligned
 from porting.report.view import view
 from porting.report.words import Words
@@ -28,6 +29,19 @@ def text_lines(found: Acceptance, words: Words) -> Iterator[str]:
     if shown["advice"]:
         yield from ("", f"{words('next')}:")
         yield from (f"  {number}. {text}" for number, text in enumerate(shown["advice"], 1))
+
+
+def checked_lines(checked: Checked) -> Iterator[str]:
+    """What `port verify` says of a report."""
+    yield from checked.problems
+    signed = checked.signed
+    if signed is not None and not signed.problem:
+        by = f"by {signed.who}" if signed.who else "whose it is, --signers FILE tells"
+        yield f"signed with the key {signed.key}, {by}"
+    elif signed is None:
+        yield "not signed: the hashes tell an accident, not a forger"
+    verdict = "holds" if checked.holds else "does not hold"
+    yield f"{verdict}: {checked.compared} files read again; the report says {checked.state}"
 
 
 def _short(text: str) -> str:

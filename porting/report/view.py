@@ -13,7 +13,7 @@ from porting.acceptance.trajectory import Metric
 from porting.errors import readable
 from porting.parity.state import Finding, Level, State, Verdict
 from porting.report.advice_text import advice_text
-from porting.report.figures import excess, series_name, shared
+from porting.report.figures import excess, series_name
 from porting.report.words import Words
 
 MOST = 60
@@ -96,8 +96,9 @@ def _headline(found: Acceptance, words: Words) -> Iterator[tuple[str, str]]:
     decisive = found.decisive
     if decisive is not None:
         yield "decisive", f"{words('decisive')}: {finding_text(decisive, words)}"
-    if found.overall.reason:
-        yield "reason", readable(found.overall.reason)
+    reason = [part for part in found.overall.reason.split("; ") if not part.startswith("not run: ")]
+    if any(reason):
+        yield "reason", readable(words.reason("; ".join(reason)))
     if found.rule is not None:
         rule = readable(found.criteria)
         calibrated, other = words(overall.state), words(found.rule.state)
@@ -111,7 +112,7 @@ def _headline(found: Acceptance, words: Words) -> Iterator[tuple[str, str]]:
 def finding_text(finding: Finding, words: Words) -> str:
     """A finding in a line."""
     mode = f" ({words(finding.mode)})" if finding.mode in ("free", "forced") else ""
-    reason = finding.reason or _measured(finding)
+    reason = words.reason(finding.reason) or _measured(finding)
     return readable(f"{finding.level} {finding.what}{mode}: {words(finding.state)}{f', {reason}' if reason else ''}")
 
 
@@ -129,7 +130,7 @@ def _level(level: Verdict, words: Words) -> LevelView:
     order = sorted(known, key=_rank)
     covered = f"{level.compared} / {level.total}" if level.total else NOTHING
     decisive = level.decisive
-    why = level.reason or (finding_text(decisive, words) if decisive else "")
+    why = words.reason(level.reason) or (finding_text(decisive, words) if decisive else "")
     hidden = words("more", count=len(order) - MOST) if len(order) > MOST else ""
     shown = [_finding(finding, words) for finding in order[:MOST]]
     title = words("findings", level=level.level, shown=len(shown), total=len(level.findings))
@@ -162,11 +163,9 @@ def _finding(finding: Finding, words: Words) -> dict[str, str]:
 
 def _curve_table(curve: Curve, words: Words) -> dict[str, Any] | None:
     """A few steps of a curve that both sides have, evenly chosen, the first and the last among them."""
-    if curve.source is None or curve.target is None:
+    if curve.shared is None:
         return None
-    steps, ours, theirs = shared(curve.source, curve.target)
-    if not len(steps):
-        return None
+    steps, ours, theirs = curve.shared
     chosen = np.unique(np.linspace(0, len(steps) - 1, STEPS).round().astype(int))
     rows = [
         (str(step), f"{a:.9g}", f"{b:.9g}", f"{b - a:+.4g}", _percent(a, b))

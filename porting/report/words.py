@@ -33,6 +33,11 @@ class Words:
         text = catalogue()[key][self.language]
         return re.sub(r"{(\w+)}", lambda field: str(values[field[1]]), text)  # once: braces in data are data
 
+    def reason(self, text: str) -> str:
+        """A judge's reason: its parts that the catalogue has in English, in this language; the others as they are."""
+        known = {row["en"]: row[self.language] for key, row in catalogue().items() if key.startswith("why_")}
+        return "; ".join(known.get(part, part) for part in text.split("; "))
+
 
 def words_in(language: str) -> Words:
     """The texts of a language. Raises: UsageError for one that there is not."""

@@ -1,0 +1,177 @@
+"""`port accept`: two paths in, the judgement over all levels out. Reads files and writes none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from porting.acceptance.acceptance import Acceptance, Party
+from porting.acceptance.advice import advice_for
+from porting.acceptance.chain import chain, overall
+from porting.acceptance.evidence import FLOOR, REFERENCE, TRUTH, Evidence, evidence_of
+from porting.acceptance.judge import judge_trajectory
+from porting.acceptance.measured import counts_of, curves_of, qualities_of, speed_of
+from porting.acceptance.names import PRECONDITIONS
+from porting.acceptance.regression import regression_against
+from porting.acceptance.speed import judge_speed
+from porting.acceptance.task import judge_task
+from porting.acceptance.trajectory import Runs
+from porting.parity.compare import Comparison, compare
+from porting.parity.criteria import precision_of
+from porting.parity.floor_file import read_floor
+from porting.parity.presets import CALIBRATED, Rule
+from porting.parity.reader import read_capture
+from porting.parity.rules import rule_named
+from porting.parity.state import Finding, Level, State, Verdict, worst
+from porting.version import VERSION
+
+SAME = "source and target are the same evidence, byte for byte"
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Both sides and what they are judged by. speed: the step time's ratio at most; margin: of the task's metrics."""
+
+    source: Evidence
+    target: Evidence
+    rule: Rule | None = None
+    speed: float | None = None
+    margin: float | None = None
+
+    @property
+    def emulated(self) -> bool:
+        """Whether a side is."""
+        return bool(self.source.party.emulated or self.target.party.emulated)
+
+
+def accept(
+    source: str | Path,
+    target: str | Path,
+    *,
+    criteria: str = CALIBRATED,
+    source_step_ms: float | None = None,
+    target_step_ms: float | None = None,
+    speed: float | None = None,
+    margin: float | None = None,
+    against: str | Path | None = None,
+) -> Acceptance:
+    """Judge a migration by what two paths show.
+
+    source, target: a log, a folder of logs, a capture, or the folder of `port parity`. criteria: a rule that is shown
+    beside the calibrated verdict. source_step_ms, target_step_ms: milliseconds of a step, in place of recorded ones.
+    speed, margin: the user's limits of the step time's ratio and of the task's metrics. against: a previous report.
+    Raises: UsageError for a path or criteria that there are not; FormatError for what is no evidence, and for a
+    previous report that is none.
+    """
+    rule = rule_named(criteria)
+    given = Given(
+        evidence_of(source, "source", step_ms=source_step_ms),
+        evidence_of(target, "target", step_ms=target_step_ms),
+        rule,
+        speed,
+        margin,
+    )
+    found = judged(given, criteria)
+    return found if against is None else _with_regression(found, Path(against))
+
+
+def _with_regression(found: Acceptance, previous: Path) -> Acceptance:
+    told = replace(found, regression=regression_against(previous, found))
+    return replace(told, advice=advice_for(told))
+
+
+def judged(given: Given, criteria: str) -> Acceptance:
+    """The judgement of evidence that was read."""
+    comparison = _compared(given, criteria)
+    levels = chain(_levels(given, comparison), emulated=given.emulated)
+    verdict = overall(levels, logs=given.source.logs or given.target.logs)
+    if _same(given.source.party, given.target.party):
+        verdict = _at_most_conditional(verdict, SAME)
+    runs = given.source.runs, given.target.runs
+    found = Acceptance(
+        given.source.party, given.target.party, levels, verdict,
+        criteria=criteria,
+        rule=None if given.rule is None else _by_rule(given, given.rule, comparison),
+        curves=tuple(curves_of(*runs)),
+        speed=speed_of(*runs),
+        qualities=tuple(qualities_of(*runs)),
+        differences=comparison.information if comparison else (),
+        counts=counts_of(*runs),
+        notes=comparison.notes if comparison else (),
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        kit=VERSION,
+    )  # fmt: skip
+    return replace(found, advice=advice_for(found))
+
+
+def _same(source: Party, target: Party) -> bool:
+    """Whether both sides are the same bytes."""
+    hashes = [sorted(one.hash for one in party.inputs) for party in (source, target)]
+    return bool(hashes[0]) and hashes[0] == hashes[1] and source.name == target.name
+
+
+def _at_most_conditional(verdict: Verdict, reason: str) -> Verdict:
+    state = worst((verdict.state, State.CONDITIONAL))
+    return replace(verdict, state=state, reason="; ".join(filter(None, (verdict.reason, reason))))
+
+
+def _compared(given: Given, criteria: str) -> Comparison | None:
+    """L0 to L4, where both sides hold tensors; floor, truth and reference are those that lie beside either."""
+    if given.source.capture is None or given.target.capture is None:
+        return None
+    source, target = read_capture(given.source.capture), read_capture(given.target.capture)
+    beside = {**given.target.judged_by, **given.source.judged_by}
+    truth = read_capture(beside[TRUTH]) if TRUTH in beside else None
+    reference = read_capture(beside[REFERENCE]) if REFERENCE in beside else None
+    lower = precision_of(source.manifest, target.manifest) not in ("float32", "float64")
+    if reference is None and lower and target.manifest.emulated:
+        reference = target  # the source's port under emulation is its own reference
+    floor = read_floor(beside[FLOOR]) if FLOOR in beside else None
+    return compare(source, target, floor=floor, truth=truth, reference=reference, criteria=criteria)
+
+
+def _levels(given: Given, comparison: Comparison | None) -> Iterator[Verdict]:
+    tensors = comparison.levels if comparison else ()
+    yield from tensors
+    ours, theirs = given.source.runs, given.target.runs
+    if ours is None or theirs is None:
+        return
+    planted = {**given.source.planted, **given.target.planted} or None
+    trained = judge_trajectory(ours, theirs, rule=given.rule, planted=planted)
+    yield trained
+    if "seconds" in ours.run.series or "seconds" in theirs.run.series or given.speed is not None:
+        below = [level for level in tensors if level.level in (Level.FORWARD, Level.BACKWARD, Level.STEP)]
+        below = list(chain([*below, trained]))[2:6]
+        yield judge_speed(ours.run, theirs.run, limit=given.speed, below=below)
+    if ours.run.metrics or theirs.run.metrics:
+        yield judge_task(ours.run.metrics, theirs.run.metrics, margin=given.margin, rule=given.rule)
+
+
+def _by_rule(given: Given, rule: Rule, comparison: Comparison | None) -> Verdict:
+    """The verdict of a rule by itself: its own findings at every level, and nothing of the calibrated ones."""
+    wanted = {check.source for check in rule.checks}
+    findings: list[Finding] = []
+    if comparison is not None and comparison.rule is not None:
+        findings += [one for one in comparison.rule.findings if one.level in (Level.FORWARD, Level.BACKWARD)]
+    ours, theirs = given.source.runs, given.target.runs
+    if ours is not None and theirs is not None:
+        single = judge_trajectory(Runs(ours.run), Runs(theirs.run), rule=rule)
+        findings += [one for one in single.findings if one.source in wanted and one.what not in PRECONDITIONS]
+        task = judge_task(ours.run.metrics, theirs.run.metrics, rule=rule)
+        findings += [one for one in task.findings if one.source in wanted]
+    findings += _not_judged(rule, findings)
+    compared = sum(one.state.judged for one in findings)
+    state = worst(one.state for one in findings)
+    return Verdict(None, state, tuple(findings), compared, len(findings), given.emulated, rule.name)
+
+
+def _not_judged(rule: Rule, findings: Sequence[Finding]) -> list[Finding]:
+    """A finding for every check of a rule that the evidence has nothing for."""
+    known = {one.source for one in findings}
+    return [
+        Finding(check.level, check.on, State.NOT_RUN, "nothing of it was given for both sides", source=check.source)
+        for check in rule.checks
+        if check.source not in known
+    ]

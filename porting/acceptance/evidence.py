@@ -1,0 +1,186 @@
+"""From a path to what it shows: a capture, a folder of `port parity`, training runs, logs, found by content."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from porting.acceptance.acceptance import Kind, Party
+from porting.acceptance.inputs import inputs_of
+from porting.acceptance.runs import read_planted, read_runs, trajectory_of
+from porting.acceptance.trajectory import Runs, Series, Trajectory
+from porting.errors import FormatError, UsageError
+from porting.logs.read import read_log
+from porting.parity.capture import Manifest
+from porting.parity.layout import MANIFEST
+from porting.parity.reader import read_capture
+
+Side = Literal["source", "target"]
+
+FLOOR, TRUTH, REFERENCE = "floor.json", "float64", "reference"
+"""What a folder of `port parity` holds to judge by, beside the two sides."""
+
+BY_HAND = "the step time was given by hand"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What one path shows. capture: a folder with tensors, None of logs. judged_by: floor, truth and reference, where
+    they lie beside it. runs: its training. planted: training with known mistakes.
+    """
+
+    party: Party
+    capture: Path | None = None
+    judged_by: Mapping[str, Path] = field(default_factory=dict)
+    runs: Runs | None = None
+    planted: Mapping[str, tuple[Trajectory, ...]] = field(default_factory=dict)
+
+    @property
+    def run(self) -> Trajectory | None:
+        """The training as it was meant to be."""
+        return None if self.runs is None else self.runs.run
+
+    @property
+    def logs(self) -> bool:
+        """Whether nothing but logs stands behind it."""
+        return self.party.kind in ("log", "logs")
+
+
+def evidence_of(path: str | Path, side: Side, *, step_ms: float | None = None) -> Evidence:
+    """Read what a path shows as one side of a migration.
+
+    path: a log (`FILE#RUN` names one of several runs), a folder of logs, a capture, the folder of one side's runs, or
+    the folder of `port parity`, of which the given side is taken. step_ms: milliseconds of a step, in place of what was
+    recorded. Raises: UsageError for a path that there is not, or a step time that is none; FormatError for what is no
+    evidence of any kind.
+    """
+    place = Path(path)
+    if place.is_dir():
+        found = _folder(place, side)
+    elif place.exists() or Path(str(path).rpartition("#")[0]).is_file():
+        found = _log(str(path), [read_log(str(path))], "log")
+    else:
+        raise UsageError(f"--{side} {path}: there is no such file or folder")
+    return found if step_ms is None else _with_step_time(found, side, step_ms)
+
+
+def _folder(folder: Path, side: Side) -> Evidence:
+    if (folder / MANIFEST).is_file():
+        return _capture(folder, "capture", folder, {})
+    if (folder / "run" / MANIFEST).is_file():
+        return _trained(folder)
+    taps, runs = folder / side, folder / "runs" / side
+    known = {name: folder / name for name in (FLOOR, TRUTH, REFERENCE) if (folder / name).exists()}
+    if (taps / MANIFEST).is_file():
+        found = _capture(folder, "parity", taps, known)
+        return _joined(found, runs, folder) if (runs / "run").is_dir() else found
+    if (runs / "run").is_dir():
+        return replace(_trained(runs, str(folder)), planted=read_planted(folder))
+    return _logs(folder)
+
+
+def _capture(path: Path, kind: Kind, folder: Path, judged_by: Mapping[str, Path]) -> Evidence:
+    capture = read_capture(folder)
+    manifest = capture.manifest
+    party = Party(
+        str(path), kind, f"{manifest.model} on {manifest.backend}", environment_of(manifest),
+        inputs_of([folder, *judged_by.values()]), notes=manifest.notes, emulated=manifest.emulated,
+    )  # fmt: skip
+    runs = Runs(trajectory_of(capture)) if len(capture.steps) > 1 else None
+    return Evidence(party, folder, judged_by, runs)
+
+
+def _trained(folder: Path, path: str = "") -> Evidence:
+    runs = read_runs(folder)
+    manifest = read_capture(folder / "run").manifest
+    party = Party(
+        path or str(folder), "runs", f"{manifest.model} on {manifest.backend}", environment_of(manifest),
+        inputs_of([folder]), runs.run.limits, runs.run.notes, manifest.emulated,
+    )  # fmt: skip
+    return Evidence(party, None, {}, runs)
+
+
+def _joined(found: Evidence, runs: Path, folder: Path) -> Evidence:
+    """Tensors and training of one folder."""
+    trained = _trained(runs)
+    ours, theirs = found.party, trained.party
+    party = replace(
+        ours, inputs=(*ours.inputs, *theirs.inputs), limits=(*ours.limits, *theirs.limits),
+        notes=(*ours.notes, *theirs.notes), emulated=ours.emulated or theirs.emulated,
+    )  # fmt: skip
+    return replace(found, party=party, runs=trained.runs, planted=read_planted(folder))
+
+
+def environment_of(manifest: Manifest) -> dict[str, str]:
+    """What a manifest says of where it was made, by the names that `differences` has."""
+    found = {"model": manifest.model, "backend": manifest.backend, "framework": manifest.framework}
+    found |= {
+        "device": manifest.device,
+        "emulated": manifest.emulated,
+        "precision": str(manifest.build.get("compute", "")),
+    }
+    for name, values in (("versions", manifest.versions), ("switches", manifest.switches)):
+        found |= {f"{name}.{key}": str(value) for key, value in values.items()}
+    return {name: value for name, value in found.items() if value}
+
+
+def _logs(folder: Path) -> Evidence:
+    """A folder of logs: what is no log is left out, by name. Raises: FormatError if none is one."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    found: list[Trajectory] = []
+    left: list[str] = []
+    for file in files:
+        try:
+            found.append(read_log(file))
+        except FormatError as error:
+            left.append(f"{file.name} is left out: {error.problem}")
+    if not found:
+        raise FormatError(folder, "", "wanted a capture, a folder of `port parity` or logs, got none of them")
+    return _log(str(folder), found, "logs", tuple(left))
+
+
+def _log(path: str, found: Sequence[Trajectory], kind: Kind, notes: tuple[str, ...] = ()) -> Evidence:
+    run = merged(found)
+    party = Party(path, kind, run.name, run.environment, run.inputs, run.limits, (*notes, *run.notes), run.emulated)
+    return Evidence(party, runs=Runs(run))
+
+
+def merged(found: Sequence[Trajectory]) -> Trajectory:
+    """Logs of one run as one: the log of the training and that of the evaluation.
+
+    Where two hold the same series or metric, the first by name is taken, and it is said.
+    """
+    first, *others = found
+    for other in others:
+        twice = sorted({*first.series} & {*other.series} | {*first.metrics} & {*other.metrics})
+        notes = [f"{other.name}: {note}" for note in other.notes]
+        if twice:
+            notes.append(f"{', '.join(twice)}: taken from {first.name}, not from {other.name}, which has it too")
+        first = replace(
+            first,
+            inputs=(*first.inputs, *(one for one in other.inputs if one not in first.inputs)),
+            series={**other.series, **first.series},
+            metrics={**other.metrics, **first.metrics},
+            counts=Counter(first.counts) + Counter(other.counts),
+            environment={**other.environment, **first.environment},
+            limits=tuple(dict.fromkeys((*first.limits, *other.limits))),
+            notes=(*first.notes, *notes),
+        )  # fmt: skip
+    return first
+
+
+def _with_step_time(found: Evidence, side: Side, step_ms: float) -> Evidence:
+    if not np.isfinite(step_ms) or step_ms <= 0:
+        raise UsageError(f"--{side}-step-ms {step_ms}: wanted a number above 0")
+    kind: Literal["capture", "log"] = "log" if found.logs else "capture"
+    run = found.run or Trajectory(found.party.name, kind, found.party.inputs, {}, emulated=found.party.emulated)
+    given = Series(np.array([0]), np.array([step_ms / 1000]))
+    left = {name: series for name, series in run.series.items() if name not in ("seconds", "examples_per_second")}
+    run = replace(run, series={**left, "seconds": given}, limits=(*run.limits, BY_HAND))
+    party = replace(found.party, limits=(*found.party.limits, BY_HAND))
+    return replace(found, party=party, runs=Runs(run) if found.runs is None else replace(found.runs, run=run))
