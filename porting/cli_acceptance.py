@@ -63,6 +63,24 @@ def accept(
     raise typer.Exit(0 if found.passed else 1)
 
 
+@commands.command()
+def logs(
+    files: Annotated[
+        list[Path], typer.Argument(help="Logs, CSV tables, trainer_state.json, event files.", show_default=False)
+    ],
+    as_json: Json = False,
+) -> None:
+    """Show what is read from logs of training: series with their resolution, metrics, events, limits."""
+    from porting.logs.read import read_logs
+    from porting.logs.text import log_json, log_lines
+
+    found = [run for file in files for run in read_logs(file)]
+    if as_json:
+        show({"runs": [log_json(run) for run in found]})
+    else:
+        show([line for run in found for line in log_lines(run)])
+
+
 def verify_report(
     report: Path, source: Path | None, target: Path | None, signers: Path | None, *, as_json: bool, quiet: bool
 ) -> NoReturn:
