@@ -24,7 +24,8 @@ class Digest(Protocol):
     def hexdigest(self) -> str: ...
 
 
-ALGORITHMS = ("xxh3_128", "sha256")
+ALGORITHMS = ("xxh3_128", "sha256", "none")
+"""`none` hashes nothing: what was written cannot be verified later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +33,16 @@ class Written:
     """What one tensor's bytes came to.
 
     hash: of the bytes in memory, as `algorithm:hex`. stored: of the bytes in the file, which differ if packed.
-    checksums: the format's, of each of its runs; 0 if the format has none.
+    Both are None if nothing was hashed. checksums: the format's, of each of its runs; 0 if the format has none.
     """
 
-    hash: str
-    stored: str
+    hash: str | None
+    stored: str | None
     checksums: tuple[int, ...]
 
 
 def digest(algorithm: str) -> Digest:
-    """A new hash of a name in `ALGORITHMS`.
+    """A new hash of a name in `ALGORITHMS` but `none`.
 
     Raises: KeyError for another name.
     """
@@ -92,10 +93,15 @@ def _place(
         raise AssertionError("a tensor came out shorter than its layout")
 
 
-def _fed(pieces: Iterable[Array], state: Digest) -> Iterator[Array]:
+def _fed(pieces: Iterable[Array], state: Digest | None) -> Iterator[Array]:
     for piece in pieces:
-        state.update(piece)
+        if state is not None:
+            state.update(piece)
         yield piece
+
+
+def _named(algorithm: str, state: Digest | None) -> str | None:
+    return None if state is None else f"{algorithm}:{state.hexdigest()}"
 
 
 def read_back(
@@ -106,13 +112,14 @@ def read_back(
     threads: int = 2,
     progress: Callable[[int], None] | None = None,
 ) -> list[str]:
-    """Names of the tensors whose bytes in the output are not those that were meant, by their hash.
+    """Names of the tensors whose bytes in the output are not those that were meant, by their hash, which all have.
 
     Reads through the system's page cache: it shows what the file holds, not what the disk has stored.
     """
 
     def one(name: str) -> bool:
-        state = digest(written[name].stored.partition(":")[0])
+        wanted = written[name].stored or ""
+        state = digest(wanted.partition(":")[0])
         buffer = memoryview(bytearray(PIECE))
         for run in layout.extents[name]:
             done = 0
@@ -124,7 +131,7 @@ def read_back(
                 done += got
                 if progress is not None:
                     progress(got)
-        return written[name].stored.endswith(":" + state.hexdigest())
+        return wanted.endswith(":" + state.hexdigest())
 
     with ThreadPoolExecutor(threads) as pool:
         return [name for name, good in zip(written, pool.map(one, written), strict=True) if not good]
@@ -182,14 +189,15 @@ def _one(
     progress: Callable[[int], None] | None,
 ) -> Written:
     """One tensor: its bytes hashed, packed where the layout says so, and put into its runs."""
-    state = digest(algorithm)
+    state = None if algorithm == "none" else digest(algorithm)
     packed = layout.packing.get(name) == "nibbles"
-    stored = digest(algorithm) if packed else state
+    stored = digest(algorithm) if packed and state is not None else state
     checksums = [0] * len(layout.extents[name])
     step = _checksum(layout.checksum)
 
     def feed(run: int, piece: Array) -> None:
-        stored.update(piece)
+        if stored is not None:
+            stored.update(piece)
         if step is not None:
             checksums[run] = step(piece, checksums[run])
         if progress is not None:
@@ -197,4 +205,4 @@ def _one(
 
     pieces = nibbles(_fed(source(), state)) if packed else source()
     _place(output, layout.extents[name], pieces, feed)
-    return Written(f"{algorithm}:{state.hexdigest()}", f"{algorithm}:{stored.hexdigest()}", tuple(checksums))
+    return Written(_named(algorithm, state), _named(algorithm, stored), tuple(checksums))

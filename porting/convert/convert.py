@@ -58,12 +58,15 @@ def convert(
     layers: source layers to keep, in target order; they are renumbered from 0.
     require: groups that must be there. variables: values for free fields of names (`{"task": "mnli"}`).
     verify: read the output back and compare hashes before it gets its name.
-    hash: xxh3_128, or sha256, which then also covers the input files.
+    hash: xxh3_128; sha256, which then also covers the input files; or none, which wants verify=False and leaves a
+    ledger that nothing can be verified by.
     progress: called with bytes done and bytes to do.
     Raises: MismatchError, UsageError, FormatError; nothing is left behind and nothing was overwritten then.
     """
     if hash not in ALGORITHMS:
         raise UsageError(f"--hash {hash}: wanted one of {', '.join(ALGORITHMS)}")
+    if hash == "none" and verify:
+        raise UsageError("--hash none leaves nothing to verify by: it wants --no-verify")
     request = Request(
         source=Path(source),
         to=to,

@@ -24,7 +24,7 @@ LIMIT = 256 << 20
 
 @dataclass(frozen=True, slots=True)
 class SourceTensor:
-    """A tensor that was read. hash: of its bytes in row-major order, as `algorithm:hex`; None in a dry run."""
+    """A tensor that was read. hash: of its bytes in row-major order, as `algorithm:hex`; None where none was made."""
 
     name: str
     shape: tuple[int, ...]

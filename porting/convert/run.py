@@ -24,7 +24,7 @@ Progress = Callable[[int], None]
 
 
 class SourceHashes:
-    """Hashes source tensors as they are first touched, from several threads; each once."""
+    """Hashes source tensors as they are first touched, from several threads; each once, and with `none` none."""
 
     def __init__(self, entries: Mapping[str, TensorEntry], algorithm: str) -> None:
         self._entries = entries
@@ -36,7 +36,7 @@ class SourceHashes:
     def take(self, name: str) -> None:
         """Hash the tensor unless another thread has, leaving its pages resident for the conversion that follows."""
         with self._lock:
-            if name in self._taken:
+            if name in self._taken or self._algorithm == "none":
                 return
             self._taken.add(name)
         entry = self._entries[name]

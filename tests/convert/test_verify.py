@@ -156,3 +156,22 @@ def test_an_unknown_hash(tmp_path: Path) -> None:
 def test_golden(golden: Callable[[str], Path], tmp_path: Path) -> None:
     convert(golden("xlnet_b1/finetuned.ckpt"), tmp_path / "out", to="kit_ms")
     assert verify(tmp_path / "out.port.json").holds
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_without_hashes_the_same_is_written_and_nothing_is_said_to_be_verified(kind: str, tmp_path: Path) -> None:
+    source = save(tmp_path / "source", google_bert(), kind)
+    target = {"to": "modelzoo" if kind != "torch" else "hf", "format": kind, "verify": False}
+    convert(source, tmp_path / "hashed", **target)
+    book = convert(source, tmp_path / "plain", hash="none", **target)
+    hashed, plain = read(tmp_path / "hashed"), read(tmp_path / "plain")
+    for name, entry in hashed.items():
+        np.testing.assert_array_equal(plain[name].read(), entry.read())
+    assert plain.keys() == hashed.keys()
+    assert not book.verified
+    assert [line.hash for line in (*book.read, *book.tensors)] == [None] * (2 * len(google_bert()))
+    found = verify(tmp_path / "plain.port.json")
+    assert (found.compared, found.unhashed) == (0, 2 * len(google_bert()))
+    with pytest.raises(PortError, match="--hash none leaves nothing to verify by: it wants --no-verify"):
+        convert(source, tmp_path / "never", hash="none", **{**target, "verify": True})
+    assert not (tmp_path / "never").exists()
