@@ -196,7 +196,8 @@ class Acceptance:
     @property
     def decisive(self) -> Finding | None:
         """The first finding, from the weights up, that decides."""
-        return self.overall.decisive or (self.rule.decisive if self.rule else None)
+        by_rule = self.rule if self.rule is not None and self.overall.state is not self.state else None
+        return (by_rule or self.overall).decisive
 
     @property
     def missing(self) -> tuple[Level, ...]:

@@ -76,7 +76,7 @@ def difference(curve: Curve) -> Series | None:
     if curve.shared is None:
         return None
     steps, ours, theirs = curve.shared
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         return Series(steps, theirs - ours)
 
 

@@ -44,7 +44,7 @@ def _level(root: Element, level: Verdict, rule: str = "") -> None:
     suite = SubElement(root, "testsuite", name=name)
     for finding in level.findings:
         mode = f" ({finding.mode})" if finding.mode else ""
-        case = SubElement(suite, "testcase", classname=name, name=readable(finding.what) + mode)
+        case = SubElement(suite, "testcase", classname=name, name=readable(finding.what + mode))
         _outcome(case, finding, emulated=level.emulated)
     if not level.findings:
         case = SubElement(suite, "testcase", classname=name, name=name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ def view(found: Acceptance, words: Words) -> dict[str, Any]:
         "regression": _regression(found, words),
         "inputs": inputs[:MOST],
         "more_inputs": words("more", count=len(inputs) - MOST) if len(inputs) > MOST else "",
-        "made": words("made", made=found.made, kit=found.kit),
+        "made": words("made", made=readable(found.made), kit=readable(found.kit)),
     }
 
 
@@ -165,18 +166,18 @@ def _curve_table(curve: Curve, words: Words) -> dict[str, Any] | None:
     """A few steps of a curve that both sides have, evenly chosen, the first and the last among them."""
     if curve.shared is None:
         return None
-    steps, ours, theirs = curve.shared
+    steps = curve.shared[0]
     chosen = np.unique(np.linspace(0, len(steps) - 1, STEPS).round().astype(int))
     rows = [
         (str(step), f"{a:.9g}", f"{b:.9g}", f"{b - a:+.4g}", _percent(a, b))
-        for step, a, b in zip(steps[chosen], ours[chosen], theirs[chosen], strict=True)
+        for step, a, b in zip(*(column[chosen].tolist() for column in curve.shared), strict=True)
     ]
     return {"name": series_name(curve.name, words), "rows": rows, "shared": len(steps)}
 
 
 def _percent(source: float, target: float) -> str:
     share = 100 * (target - source) / abs(source) if source else float("nan")
-    return f"{share:+.3g} %" if np.isfinite(share) else NOTHING
+    return f"{share:+.3g} %" if isfinite(share) else NOTHING
 
 
 def _speed(found: Acceptance, words: Words) -> dict[str, Any] | None:
