@@ -22,20 +22,23 @@ from porting.logs import names
 from porting.logs.assemble import Draft, drafts
 from porting.logs.dialect import Part, Points
 
-MARK = re.compile(rb".{24}brain\.Event:\d|.{12}\x09.{8}(?:\x10[^\x1a]{1,10})?\x1a\x0dbrain\.Event:", re.DOTALL)
+MARK = re.compile(rb".{12}\x09.{8}(?:\x10[^\x1a]{1,10})?\x1a\x0dbrain\.Event:", re.DOTALL)
 FLOAT, DOUBLE = 1, 2
 """TensorFlow's numbers of float32 and float64."""
 
 MOST = 1000
 """Tags of a file at most."""
 
+CLOCK = "step times come from the clock of the events, logging and evaluation included"
+
 EPSILON = float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """One number of one tag."""
+    """One number of one tag. time: seconds since 1970."""
 
+    time: float
     step: int
     tag: str
     value: float
@@ -51,19 +54,25 @@ def scalars(payload: bytes) -> Iterator[Scalar]:
     view = memoryview(payload)
     fields = list(scan(view))
     step = next((field.signed for field in fields if field.number == 2), 0)
+    time = next((_double(view, field) for field in fields if field.number == 1 and field.wire == FIXED64), 0.0)
     for summary in (field for field in fields if field.number == 5 and field.wire == BYTES):
         for value in scan(view, summary.offset, summary.end):
             if value.number == 1 and value.wire == BYTES:
-                yield from _value(view, step, list(scan(view, value.offset, value.end)))
+                for tag, number in _value(view, list(scan(view, value.offset, value.end))):
+                    yield Scalar(time, step, tag, number)
 
 
-def _value(view: memoryview, step: int, fields: list[Field]) -> Iterator[Scalar]:
+def _double(view: memoryview, field: Field) -> float:
+    return float(struct.unpack_from("<d", view, field.offset)[0])
+
+
+def _value(view: memoryview, fields: list[Field]) -> Iterator[tuple[str, float]]:
     tag = next((field.text(view) for field in fields if field.number == 1), "")
     for field in fields:
         if field.number == 2 and field.wire == FIXED32:
-            yield Scalar(step, tag, struct.unpack_from("<f", view, field.offset)[0])
+            yield tag, struct.unpack_from("<f", view, field.offset)[0]
         elif field.number == 8 and field.wire == BYTES and (number := _tensor(view, field)) is not None:
-            yield Scalar(step, tag, number)
+            yield tag, number
 
 
 def _tensor(view: memoryview, tensor: Field) -> float | None:
@@ -83,31 +92,42 @@ def _tensor(view: memoryview, tensor: Field) -> float | None:
 
 def read_events(path: Path) -> tuple[Draft, ...]:
     """The runs of an event file. Raises: FormatError for one without numbers."""
-    found: dict[str, tuple[list[int], list[float]]] = {}
+    found: dict[str, list[Scalar]] = {}
     notes: list[str] = []
     try:
         for record in read_records(path):
             for scalar in scalars(record.payload):
                 if scalar.tag in found or len(found) < MOST:
-                    steps, values = found.setdefault(scalar.tag, ([], []))
-                    steps.append(scalar.step)
-                    values.append(scalar.value)
+                    found.setdefault(scalar.tag, []).append(scalar)
     except (FormatError, WireError) as error:
         if not found:
             raise FormatError(path, "", f"is a damaged event file: {error}") from None
         notes.append("the file is torn: events up to there were read")
     series: dict[str, Points] = {}
-    for tag, (steps, values) in found.items():
-        largest = max((abs(v) for v in values if np.isfinite(v)), default=0.0)
-        points = Points(np.array(steps, np.int64), np.array(values), EPSILON * largest)
-        name = tag_name(tag)
+    for tag, events in found.items():
+        name, points = tag_name(tag), _points(events)
         if name not in series or series[name].values.size < points.values.size:
             series[name] = points
+            series |= _seconds(points, events) if name == "loss" else {}
     finals = {known: name for name in series if name.startswith("eval") and (known := names.metric(name)) is not None}
-    made = drafts({"events": Part(series, finals=finals, notes=tuple(notes))})
+    limits = (CLOCK,) if "seconds" in series else ()
+    made = drafts({"events": Part(series, finals=finals, limits=limits, notes=tuple(notes))})
     if not made:
         raise FormatError(path, "", "is an event file without a number")
     return made
+
+
+def _points(events: list[Scalar]) -> Points:
+    values = np.array([event.value for event in events])
+    largest = float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
+    return Points(np.array([event.step for event in events], np.int64), values, EPSILON * largest)
+
+
+def _seconds(points: Points, events: list[Scalar]) -> dict[str, Points]:
+    """Step times, from the clock of the events of one tag."""
+    passed, steps = np.diff([event.time for event in events]), np.diff(points.steps)
+    good = (steps > 0) & (passed > 0)
+    return {"seconds": Points(points.steps[1:][good], passed[good] / steps[good], 1e-6)} if good.any() else {}
 
 
 def tag_name(tag: str) -> str:

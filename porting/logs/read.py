@@ -89,26 +89,26 @@ def _default(found: list[Found]) -> Found:
 
 def _drafts(file: Path) -> tuple[list[Found], bool]:
     """Runs with their trajectories, and whether one of them stands for the file."""
-    source = Source(file)
-    head = source.head(HEAD)
-    ordered = True
-    if is_event_file(head):
-        made = read_events(file)
-    elif is_trainer_state(head):
-        made = read_trainer_state(source)
-    elif (table := table_head(_first_line(head))) is not None:
-        made, ordered = read_table(source, table), False
-    else:
-        made = tuple(_text(source))
-    if not made:
-        raise FormatError(file, "", "no line of a known dialect was found")
-    read = source.input()
-    several = len(made) > 1
+    with Source(file) as source:
+        made, ordered = _read(source)
+        if not made:
+            raise FormatError(file, "", "no line of a known dialect was found")
+        read = source.input()
     found = []
     for draft in made:
-        name = f"{file.name}#{draft.name}" if several else file.name
+        name = f"{file.name}#{draft.name}" if len(made) > 1 else file.name
         found.append((draft, finished(draft, Trajectory(name, "log", (read,), {}, notes=tuple(source.notes)))))
     return found, ordered
+
+
+def _read(source: Source) -> tuple[tuple[Draft, ...], bool]:
+    head = source.head(HEAD)
+    if is_event_file(head):
+        return read_events(source.path), True
+    if is_trainer_state(head):
+        return read_trainer_state(source), True
+    table = table_head(_first_line(head))
+    return (tuple(_text(source)), True) if table is None else (read_table(source, table), False)
 
 
 def _first_line(head: bytes) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -71,18 +72,17 @@ class Scan:
         matches = event.pattern.findall(block)
         if not matches:
             return 0
-        rows = self.found.setdefault(name, {}).setdefault(event.name, Rows())
-        if event.fields is None:
-            _columns(rows, event, matches)
-            return len(matches)
-        return _fields(rows, event, matches)
+        rows = self.found.get(name, {}).get(event.name) or Rows()
+        before = rows.count
+        (_columns if event.fields is None else _fields)(rows, event, matches)
+        if rows.count:
+            self.found.setdefault(name, {})[event.name] = rows
+        return rows.count - before
 
 
-def _columns(rows: Rows, event: Event, matches: list[bytes] | list[tuple[bytes, ...]]) -> None:
+def _columns(rows: Rows, event: Event, matches: list[Any]) -> None:
     names = event.pattern.groupindex
-    columns: Iterable[Sequence[bytes]] = (
-        [matches] if event.pattern.groups == 1 else zip(*matches, strict=True)  # type: ignore[list-item]
-    )
+    columns: Iterable[Sequence[bytes]] = [matches] if event.pattern.groups == 1 else zip(*matches, strict=True)
     place = np.arange(rows.count, rows.count + len(matches))
     rows.count += len(matches)
     for name, tokens in zip(names, columns, strict=True):
@@ -102,10 +102,9 @@ def _put(rows: Rows, event: Event, name: str, where: Numbers, tokens: Sequence[T
         rows.unread += column.add(where, tokens)
 
 
-def _fields(rows: Rows, event: Event, matches: Iterable[bytes]) -> int:
+def _fields(rows: Rows, event: Event, matches: list[Any]) -> None:
     places: dict[str, list[int]] = {}
     tokens: dict[str, list[Token]] = {}
-    count = 0
     for match in matches:
         values = event.fields(match) if event.fields else None
         if values is None:
@@ -114,10 +113,8 @@ def _fields(rows: Rows, event: Event, matches: Iterable[bytes]) -> int:
             places.setdefault(name, []).append(rows.count)
             tokens.setdefault(name, []).append(token)
         rows.count += 1
-        count += 1
     for name, found in tokens.items():
         _put(rows, event, name, np.array(places[name]), found)
-    return count
 
 
 def _text(token: Token) -> str:

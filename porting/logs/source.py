@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 import xxhash
 
@@ -51,7 +51,7 @@ class _Hashed(io.RawIOBase):
 
 
 class Source:
-    """A file that is being read once, front to back.
+    """A file that is being read once, front to back. A context manager that closes it.
 
     notes: what was met so far. tail: the last line, if nothing ends it; known once `blocks` is exhausted.
     """
@@ -72,6 +72,12 @@ class Source:
             raise FormatError(path, "", "is no name of a file") from None
         self._chunks = self._decoded()
         self._ahead: list[bytes] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._raw.file.close()
 
     def head(self, size: int) -> bytes:
         """The first bytes of the text, which `blocks` still gives."""
@@ -122,7 +128,6 @@ class Source:
         """Size and hash of the file as it lies there."""
         while self._raw.read(BLOCK):
             pass
-        self._raw.file.close()
         return Input(str(self.path), self._raw.size, f"xxh3_128:{self._raw.digest.hexdigest()}")
 
     def _text(self) -> Iterator[bytes]:

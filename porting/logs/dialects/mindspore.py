@@ -25,9 +25,9 @@ MEANS = "step times are means over an epoch, its compilation included"
 
 
 def counted(epoch: Numbers, step: Numbers, per_epoch: int = 0) -> Numbers:
-    """Steps of the run, from epochs and steps, both from 1, where steps may begin anew in each epoch.
+    """Steps of the run, from epochs, from 1, and steps, which may begin anew in each epoch.
 
-    per_epoch: steps of an epoch if something else tells them.
+    per_epoch: steps of an epoch if something else tells them; otherwise the last one that is printed is its last.
 
     >>> counted(np.array([1.0, 1.0, 2.0]), np.array([5.0, 10.0, 5.0]))
     array([ 5., 10., 15.])
@@ -35,7 +35,8 @@ def counted(epoch: Numbers, step: Numbers, per_epoch: int = 0) -> Numbers:
     first = epoch == np.nanmin(epoch) if epoch.size else np.empty(0, bool)
     if first.all() or np.nanmin(step[~first]) > np.nanmax(step[first]):
         return step
-    return (epoch - 1) * max(float(np.nanmax(step)), per_epoch) + step
+    size = float(np.nanmax(step)) + (np.nanmin(step) == 0)
+    return (epoch - 1) * max(size, per_epoch) + step
 
 
 def _settle(found: Found) -> Part:
