@@ -6,18 +6,31 @@ DIR/runs/source/replica-1 …      under function-preserving permutations
 DIR/runs/source/seed-1 …         with another order of the data
 DIR/runs/source/shadow …         in float32, where the run is not; shadow-1 … its replicas
 DIR/runs/target/…                likewise
-DIR/runs/planted/MISTAKE-0 …     the source with a known mistake
+DIR/runs/planted/MISTAKE-0 …     the source with a known mistake, and replicas of that
 DIR/runs/trajectory.json         the verdicts of L5 and L6
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from porting.acceptance.trajectory import Runs, Trajectory
+import numpy as np
+
+from porting.acceptance.trajectory import Input, Runs, Series, Trajectory
 from porting.errors import FormatError
-from porting.parity.reader import Capture
+from porting.parity.capture import Manifest
+from porting.parity.criteria import precision_of
+from porting.parity.layout import MANIFEST, STEPS, hashed
+from porting.parity.reader import Capture, read_capture
+
+ORDER, PLANTED = "data order ", "planted: "
+"""What notes begin with that say so."""
+
+_FALLBACK = "CAUTION: The operator"
+_NO_SERIES = ("step", "batch", "examples", "tokens")
 
 
 def read_runs(folder: str | Path) -> Runs:
@@ -25,15 +38,107 @@ def read_runs(folder: str | Path) -> Runs:
 
     Raises: FormatError for a folder that holds neither, or a capture that is not what was written.
     """
-    raise FormatError(Path(folder), "", "holds no training run")
+    place = Path(folder)
+    if (place / MANIFEST).is_file():
+        capture = read_capture(place)
+        if not capture.steps and capture.manifest.state == "whole":
+            raise FormatError(place, "", "is a capture without training steps")
+        return Runs(trajectory_of(capture))
+    if not (place / "run").is_dir():
+        raise FormatError(place, "", "wanted a capture with training steps, or a folder with `run` in it")
+    shadow = place / "shadow"
+    return Runs(
+        run=trajectory_of(read_capture(place / "run")),
+        replicas=_numbered(place, "replica"),
+        seeds=_numbered(place, "seed"),
+        shadow=trajectory_of(read_capture(shadow)) if shadow.is_dir() else None,
+        shadows=_numbered(place, "shadow"),
+    )
 
 
 def read_planted(folder: str | Path) -> Mapping[str, tuple[Trajectory, ...]]:
     """The runs of DIR/runs/planted by mistake; none where there are none. Raises: FormatError likewise."""
-    del folder
-    return {}
+    place = Path(folder)
+    names = dict.fromkeys(path.name.rpartition("-")[0] for path in _folders(place))
+    return {name: _numbered(place, name) for name in sorted(names) if name}
 
 
 def trajectory_of(capture: Capture) -> Trajectory:
     """A capture's steps as a trajectory. A capture without steps has no series."""
-    raise FormatError(capture.folder, "", "holds no training run")
+    manifest = capture.manifest
+    crashed = (manifest.reason or "crashed") if manifest.state == "crashed" else ""
+    return Trajectory(
+        name="/".join(capture.folder.absolute().parts[-2:]),
+        kind="capture",
+        inputs=tuple(_inputs(capture.folder)),
+        series=_series(capture),
+        counts=_counts(capture),
+        environment=_environment(manifest, capture.steps[0] if capture.steps else {}),
+        batches=tuple(str(row.get("batch", manifest.batch)) for row in capture.steps),
+        weights=manifest.weights,
+        dropout=_dropout(manifest.build.get("dropout")),
+        emulated=manifest.emulated,
+        limits=() if capture.steps else ("no training step was captured",),
+        notes=tuple(manifest.notes),
+        replica=manifest.replica,
+        seed=next((int(note.removeprefix(ORDER)) for note in manifest.notes if note.startswith(ORDER)), None),
+        crashed=crashed,
+    )
+
+
+def _numbered(folder: Path, name: str) -> tuple[Trajectory, ...]:
+    """Captures NAME-1, NAME-2 … in the order of their numbers."""
+    found = [path for path in _folders(folder) if re.fullmatch(rf"{re.escape(name)}-\d+", path.name)]
+    ordered = sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+    return tuple(trajectory_of(read_capture(path)) for path in ordered)
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    if folder.is_dir():
+        yield from (path for path in folder.iterdir() if (path / MANIFEST).is_file())
+
+
+def _inputs(folder: Path) -> Iterator[Input]:
+    for name in (MANIFEST, STEPS):
+        data = (folder / name).read_bytes()
+        yield Input(str(folder / name), len(data), hashed(data))
+
+
+def _series(capture: Capture) -> dict[str, Series]:
+    """Every number of the steps' lines by name; a step that lacks one is not in its series."""
+    names = dict.fromkeys(name for row in capture.steps for name in row if name not in _NO_SERIES)
+    found = {}
+    for name in names:
+        rows = [(int(row["step"]), float(row[name])) for row in capture.steps if name in row]
+        steps, values = zip(*rows, strict=True)
+        found[name] = Series(np.array(steps, np.int64), np.array(values, np.float64))
+    return found
+
+
+def _counts(capture: Capture) -> dict[str, int]:
+    fallbacks = sum(note.startswith(_FALLBACK) for note in capture.manifest.notes)
+    overflows = sum(bool(row.get("overflow")) for row in capture.steps)
+    return {"cpu_fallbacks": fallbacks, "overflows": overflows}
+
+
+def _environment(manifest: Manifest, row: Mapping[str, Any]) -> dict[str, str]:
+    known = {
+        "backend": manifest.backend,
+        "framework": manifest.framework,
+        "device": manifest.device,
+        "precision": precision_of(manifest),
+        "mode": str(manifest.build.get("mode", "")),
+        "batch_size": str(row.get("examples", "")),
+        "tokens": str(row.get("tokens", "")),
+    }
+    versions = {f"version {name}": version for name, version in manifest.versions.items()}
+    switches = {f"switch {name}": value for name, value in manifest.switches.items()}
+    return {name: value for name, value in {**known, **versions, **switches}.items() if value}
+
+
+def _dropout(values: Any) -> str:
+    """`off`, `own` or `masks SEED`; empty where the build does not say."""
+    if not isinstance(values, Mapping):
+        return ""
+    mode = str(values.get("mode", ""))
+    return f"masks {values.get('seed')}" if mode == "shared" else mode

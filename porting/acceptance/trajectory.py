@@ -57,6 +57,7 @@ class Trajectory:
     limits: what this evidence cannot support, a sentence each (`no hash of the data`, `printed to 0.01`).
     notes: what was met on reading (`412 lines repeated an event, counted once`, `the last line is torn`).
     replica: seed of the function-preserving permutation, None for the run itself; seed: of data order and dropout.
+    crashed: why it ended before its end, empty where it did not.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Trajectory:
     notes: tuple[str, ...] = ()
     replica: int | None = None
     seed: int | None = None
+    crashed: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,7 @@ class StepResult:
 
     loss: before the update. lr: used in it. overflow: whether the update was skipped for non-finite gradients.
     grad_norm: before clipping, over all gradients, gathered rows counted as the recipe's clipping counts them.
+    norms: of each gradient for itself, in the order of `Session.trainable`; none after an overflow.
     """
 
     loss: float
@@ -98,6 +99,7 @@ class StepResult:
     grad_norm: float
     loss_scale: float = 1.0
     overflow: bool = False
+    norms: tuple[float, ...] = ()
 
 
 class Session(Protocol):

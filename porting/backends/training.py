@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import SupportsFloat, TypeVar
 
@@ -40,13 +40,14 @@ class Training:
         self,
         differentiate: Callable[[float], tuple[SupportsFloat, Grads]],
         finite: Callable[[Grads], bool],
-        update: Callable[[Grads, Rates, float], SupportsFloat],
+        update: Callable[[Grads, Rates, float], Callable[[], Sequence[float]]],
     ) -> StepResult:
         """One step.
 
         differentiate: the loss, and the gradients of the loss times a scale. finite: whether all of those are.
-        update: changes the weights by gradients, at rates, each gradient first times the number (1 / scale); the norm.
-        Loss and norm become Python's numbers last, so that a device that works on its own is waited for once.
+        update: changes the weights by gradients, at rates, each gradient first times the number (1 / scale); gives what
+        reads the norm of all gradients and those of each.
+        Loss and norms become Python's numbers last, so that a device that works on its own is waited for once.
         """
         recipe, scale = self.wanted(), self.scale
         now = rates(recipe, self.updates)
@@ -56,6 +57,8 @@ class Training:
         self.scale = scale.after(recipe.loss_scale, overflow=overflow)
         if overflow:
             return StepResult(float(loss), now.lr, float("inf"), scale.value, overflow=True)
-        norm = update(grads, now, 1 / scale.value)
+        norms = update(grads, now, 1 / scale.value)
         self.updates += 1
-        return StepResult(float(loss), now.lr, float(norm), scale.value)
+        value = float(loss)
+        norm, *each = norms()
+        return StepResult(value, now.lr, norm, scale.value, norms=tuple(each))

@@ -111,7 +111,7 @@ class Bench:
     def _steps(self, chosen: Chosen) -> Tensors:
         case = varied(self.case, chosen)
         factor = float(np.prod([one.loss * one.slope for one in chosen]))
-        with _entered(chosen), _slopes_times(factor):
+        with entered(chosen), slopes_times(factor):
             session = self._open(case.spec, case.config, case.build, case.recipe)
             session.load(case.weights)
             return Reading(self.case, chosen).steps(step_tensors(session, case.batch))
@@ -120,7 +120,7 @@ class Bench:
     def _session(self, chosen: Chosen) -> Iterator[tuple[Session, Case]]:
         case = varied(self.case, chosen)
         key = repr((case.config, case.build))
-        with _entered(chosen):
+        with entered(chosen):
             if key not in self._sessions:
                 self._sessions[key] = self._open(case.spec, case.config, case.build)
             session = self._sessions[key]
@@ -149,7 +149,8 @@ def _same(one: Tensors, two: Tensors) -> bool:
 
 
 @contextmanager
-def _entered(chosen: Chosen) -> Iterator[None]:
+def entered(chosen: Chosen) -> Iterator[None]:
+    """Within the patches of variations."""
     with ExitStack() as stack:
         for one in chosen:
             if one.patch is not None:
@@ -158,7 +159,7 @@ def _entered(chosen: Chosen) -> Iterator[None]:
 
 
 @contextmanager
-def _slopes_times(factor: float) -> Iterator[None]:
+def slopes_times(factor: float) -> Iterator[None]:
     """Every step's gradients times a factor."""
     original = training.Training.step
 

@@ -11,7 +11,8 @@ The job travels as JSON:
     forced_by             the folder of a capture of whole taps, or null
     output, overwrite     where the capture goes
 
-The verb `captures` does several such jobs of one backend, one after the other: importing a framework takes seconds.
+The verb `captures` does several such jobs of one backend, one after the other: importing a framework takes seconds. A
+job among them with the verb `train` is one of porting.acceptance.train_job.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def capture(job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     recipe = recipe_of(job["recipe"])
     build = replace(subject.build(mode=job["mode"], compute=job["compute"]), device=device_name(backend))
     with arithmetic(backend, job["emulated"]):
-        net, manifest = _opened(subject, build, backend, device, recipe, job)
+        net, manifest = opened(subject, build, backend, device, recipe, job)
         forced = read_capture(Path(job["forced_by"])) if job["forced_by"] else None
         taps = taps_of(net)
         given = manifest.forced_by if forced is None else forced.manifest.content
@@ -91,8 +92,9 @@ def captures(job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     for number, one in enumerate(job["jobs"]):
         progress({"began": number})
         ended: dict[str, Any] = {"ended": number}
+        make = import_module("porting.acceptance.train_job").train if one["verb"] == "train" else capture
         try:
-            capture(one, progress)
+            make(one, progress)
         except PortError as error:
             ended["error"] = encode_error(error)
         progress(ended)
@@ -104,7 +106,7 @@ def _permuted(forced: Capture | None, net: Net) -> Capture | None:
     return None if net.replica is not None else forced
 
 
-def _opened(
+def opened(
     subject: Subject,
     build: Build,
     backend: BackendName,

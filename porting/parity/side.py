@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from porting.backends.found import Resolved
 from porting.backends.message import decode_error
@@ -125,7 +125,29 @@ class Take:
             writer.finish(state="crashed", reason=outcome.reason + last, notes=outcome.notes)
 
 
-def capture_all(takes: Sequence[Take]) -> list[PortError | None]:
+class Makes(Protocol):
+    """What a worker makes a capture of: a Take, or a training run."""
+
+    @property
+    def side(self) -> Side:
+        """On which backend."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """Where it goes."""
+        ...
+
+    def job(self) -> dict[str, Any]:
+        """What the worker is told."""
+        ...
+
+    def write_crash(self, outcome: Outcome) -> None:
+        """A capture of the state `crashed`."""
+        ...
+
+
+def capture_all(takes: Sequence[Makes]) -> list[PortError | None]:
     """Make captures, those of one backend in one process after the other, and say of each what it was refused by.
 
     A take's time limit is counted from what its process told last. One that crashes or hangs becomes a capture of that
@@ -155,7 +177,7 @@ class _Told:
             self.progress(values)
 
 
-def _one_process(numbered: Sequence[tuple[int, Take]]) -> dict[int, PortError | None]:
+def _one_process(numbered: Sequence[tuple[int, Makes]]) -> dict[int, PortError | None]:
     """As many as one process makes: all, or those up to one that it does not survive."""
     takes = [take for _, take in numbered]
     first, told = takes[0], _Told(takes[0].side.progress)

@@ -117,7 +117,7 @@ class RecipeSuite:
         raise NotImplementedError
 
     def step(self, optimizer, recipe, now, grads, unscale):
-        """One update by such gradients at `porting.model.update.Rates`; the norm before clipping."""
+        """One update by such gradients at `porting.model.update.Rates`; norms before clipping, of all and of each."""
         raise NotImplementedError
 
     def state(self, optimizer):
@@ -137,8 +137,11 @@ class RecipeSuite:
             plain = {i: grad.dense() if isinstance(grad, Rows) else grad for i, grad in enumerate(grads)}
             apart = recipe.clip.kind == "global_norm" and recipe.clip.rows == "apart"
             norm = wanted.step(plain, {GATHERED: grads[GATHERED].values} if apart else None)
-            got = self.step(optimizer, recipe, rates(recipe, at), gradients(seed + at, scale), 1 / scale)
+            got, *each = self.step(optimizer, recipe, rates(recipe, at), gradients(seed + at, scale), 1 / scale)
             assert got == pytest.approx(norm, rel=2e-6)
+            counted = {**plain, GATHERED: grads[GATHERED].values if apart else plain[GATHERED]}
+            own = [0.0 if counted[i] is None else np.linalg.norm(counted[i]) for i in names]
+            assert each == pytest.approx(own, rel=2e-6)
         new, m, v = self.state(optimizer)
         for i in names:
             assert np.all(np.abs(new[i] - wanted.weights[i]) <= self.weights_within * (1 + np.abs(wanted.weights[i])))
@@ -158,7 +161,7 @@ class RecipeSuite:
         optimizer = self.start(recipe, weights, treatments(recipe))
         grads = gradients(1)
         grads[1][0, 0] = np.inf
-        norm = self.step(optimizer, recipe, rates(recipe, 0), grads, 1.0)
+        norm = self.step(optimizer, recipe, rates(recipe, 0), grads, 1.0)[0]
         new, _, _ = self.state(optimizer)
         assert norm == np.inf
         assert np.isnan(new[2]).all()
@@ -168,5 +171,5 @@ class RecipeSuite:
         weights = [np.ones(shape, np.float32) for shape in SHAPES]
         optimizer = self.start(recipe, weights, treatments(recipe))
         zeros = [None if i == UNREACHED else np.zeros(shape, np.float32) for i, shape in enumerate(SHAPES)]
-        assert self.step(optimizer, recipe, rates(recipe, 0), zeros, 1.0) == 0
+        assert not any(self.step(optimizer, recipe, rates(recipe, 0), zeros, 1.0))
         assert all(np.array_equal(a, b) for a, b in zip(self.state(optimizer)[0], weights, strict=True))

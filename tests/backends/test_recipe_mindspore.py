@@ -35,7 +35,9 @@ class TestMindSporeRecipe(RecipeSuite):
         if recipe.clip.kind == "global_norm" and recipe.clip.rows == "apart":
             tensors += [ms.Tensor(grad.values) for grad in grads if isinstance(grad, Rows)]
         numbers = ms.Tensor([now.lr, now.factor, now.epsilon, unscale], ms.float32)
-        return float(call(numbers, *tensors).asnumpy())
+        norm, *each = call(numbers, *tensors).asnumpy().tolist()
+        found = dict(zip(reached, each, strict=True))
+        return [norm, *(found.get(i, 0.0) for i in range(len(SHAPES)))]
 
     def state(self, optimizer):
         trained = optimizer[0]

@@ -74,7 +74,7 @@ def finite(*grads: Tensor) -> Tensor:
 
 
 def updater(recipe: Recipe, trained: Trained, rows: Sequence[int]) -> Callable[..., Tensor]:
-    """The function of one update by unclipped gradients, which gives their norm before clipping.
+    """The function of one update by unclipped gradients, which gives the norm of all before clipping, and of each.
 
     Called with (numbers, *gradients, *gradients of gathered rows): tensors one by one, since mindspore.jit compiles
     anew for every value in a tuple; the numbers are those of porting.model.update.Rates and 1 / loss scale.
@@ -87,14 +87,16 @@ def updater(recipe: Recipe, trained: Trained, rows: Sequence[int]) -> Callable[.
     scales = tuple(float(treatment.scale) for treatment in trained.treatments)
     many = len(decays)
     counted = ms.Tensor([float(i not in rows) for i in range(many)] + [1.0] * len(rows), ms.float32)
+    own = ms.Tensor([many + list(rows).index(i) if i in rows else i for i in range(many)], ms.int32)
 
     def update(numbers: Tensor, *tensors: Tensor) -> Tensor:
         slopes = _MAP(ops.partial(_times, numbers[3]), tensors) if scaled_loss else tensors
         squares = _MAP(_square, slopes)
-        norm = ops.sqrt((ops.stack(squares) * counted).sum())
+        stacked = ops.stack(squares)
+        norm = ops.sqrt((stacked * counted).sum())
         clips = clip(slopes[:many], squares[:many], norm)
         _MAP(ops.partial(adam, numbers[0], numbers[1], numbers[2]), decays, scales, weights, m, v, clips)
-        return norm
+        return ops.cat((norm.reshape(1), ops.sqrt(stacked[own])))
 
     return update
 

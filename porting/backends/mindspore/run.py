@@ -157,10 +157,17 @@ class MindSporeSession:
         )
 
     def _apply(self, found: tuple[Sequence[Any], Sequence[Any]], rates: Rates, unscale: float) -> Any:
-        """Change the weights; the gradients' norm."""
+        """Change the weights; gives the gradients' norms."""
         grads, rows = found
         numbers = ms.Tensor([rates.lr, rates.factor, rates.epsilon, unscale], ms.float32)
-        return self._update(numbers, *(grads[i] for i in self._reached), *rows)
+        norms = self._update(numbers, *(grads[i] for i in self._reached), *rows)
+
+        def read() -> list[float]:
+            norm, *each = norms.asnumpy().tolist()
+            known = dict(zip(self._reached, each, strict=True))
+            return [norm, *(known.get(i, 0.0) for i in range(len(self._trained)))]
+
+        return read
 
     def slots(self) -> dict[str, dict[str, Array]]:
         """The optimizer's moments by role and parameter name. Raises: UsageError without a recipe."""

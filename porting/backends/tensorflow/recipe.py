@@ -72,17 +72,18 @@ def finite(grads: Sequence[Grad]) -> Tensor:
 
 
 def clipped(clip: Clip, grads: Sequence[Grad]) -> tuple[list[Grad], Tensor]:
-    """The gradients clipped, and their norm before."""
+    """The gradients clipped, and the norms before: of all, and of each."""
     squares = tf.stack([tf.reduce_sum(tf.square(values(grad))) for grad in grads])
     norm = tf.sqrt(tf.reduce_sum(squares))
+    norms = tf.concat([norm[None], tf.sqrt(squares)], 0)
     if clip.kind == "none":
-        return list(grads), norm
+        return list(grads), norms
     if clip.kind == "per_tensor":
         factors = tf.unstack(_factor(clip, tf.sqrt(squares)))
-        return [times(grad, factor) for grad, factor in zip(grads, factors, strict=True)], norm
+        return [times(grad, factor) for grad, factor in zip(grads, factors, strict=True)], norms
     # norm - norm is NaN for an infinite norm: tf.clip_by_global_norm spoils all gradients then, not only the infinite
     factor = _factor(clip, norm) + (norm - norm)
-    return [times(grad, factor) for grad in grads], norm
+    return [times(grad, factor) for grad in grads], norms
 
 
 def _factor(clip: Clip, norm: Tensor) -> Tensor:
@@ -90,19 +91,20 @@ def _factor(clip: Clip, norm: Tensor) -> Tensor:
 
 
 def update(recipe: Recipe, trained: Trained, grads: Sequence[Grad | None], numbers: Numbers) -> Tensor:
-    """One update of weights and moments by unclipped gradients; the gradients' norm before clipping."""
+    """One update of weights and moments by unclipped gradients; the norm of all before clipping, and of each."""
     found = {i: grad for i, grad in enumerate(grads) if grad is not None}
     if recipe.loss_scale.kind != "none":
         found = {i: times(grad, numbers.unscale) for i, grad in found.items()}
     if recipe.clip.kind != "global_norm" or recipe.clip.rows == "summed":
         found = {i: dense(grad) for i, grad in found.items()}
-    clips, norm = clipped(recipe.clip, list(found.values()))
+    clips, norms = clipped(recipe.clip, list(found.values()))
     slopes = {i: dense(grad) for i, grad in zip(found, clips, strict=True)}
     if recipe.unused == "decayed":
         slopes |= {i: tf.zeros_like(trained.weights[i]) for i, grad in enumerate(grads) if grad is None}
     for i, slope in slopes.items():
         _adam(recipe, trained, i, slope, numbers)
-    return norm
+    places = [[0], *([1 + i] for i in found)]
+    return tf.scatter_nd(places, norms, [1 + len(grads)])
 
 
 def _adam(recipe: Recipe, trained: Trained, at: int, slope: Tensor, numbers: Numbers) -> None:

@@ -108,10 +108,11 @@ class TensorFlowSession:
         )
 
     def _apply(self, grads: Sequence[Any], rates: Rates, unscale: float) -> Any:
-        """Change the weights; the gradients' norm."""
+        """Change the weights; gives the gradients' norms."""
         numbers = tuple(tf.constant(n, tf.float32) for n in (rates.lr, rates.factor, rates.epsilon, unscale))
         with tf.device(self._device):
-            return self._update(grads, numbers)
+            norms = self._update(grads, numbers)
+        return lambda: norms.numpy().tolist()
 
     def slots(self) -> dict[str, dict[str, Array]]:
         """The optimizer's moments by role and parameter name. Raises: UsageError without a recipe."""

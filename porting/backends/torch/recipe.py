@@ -49,18 +49,19 @@ def finite(grads: Tensors) -> torch.Tensor:
 
 
 def clipping(clip: Clip, counted: Tensors) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """What to multiply each gradient by, no axes each, and the norm of all; nothing where there is no clipping.
+    """What to multiply each gradient by, no axes each, nothing where there is no clipping; the norm of all and of each.
 
     counted: what the norm is taken of: the gradients, or gathered rows in the place of a table's.
     """
     norms = torch.stack(list(torch._foreach_norm(list(counted))))
     norm = torch.linalg.vector_norm(norms)
+    found = torch.cat([norm[None], norms])
     if clip.kind == "none":
-        return [], norm
+        return [], found
     if clip.kind == "per_tensor":
-        return list(_factor(clip, norms).unbind()), norm
+        return list(_factor(clip, norms).unbind()), found
     # norm - norm is NaN for an infinite norm: tf.clip_by_global_norm spoils all gradients then, not only the infinite
-    return [_factor(clip, norm) + (norm - norm)] * len(counted), norm
+    return [_factor(clip, norm) + (norm - norm)] * len(counted), found
 
 
 def _factor(clip: Clip, norm: torch.Tensor) -> torch.Tensor:
@@ -76,7 +77,7 @@ def changed(
     rows: Mapping[int, torch.Tensor],
     unscale: float,
 ) -> torch.Tensor:
-    """One update of weights and moments, in place, by unclipped gradients; their norm before clipping.
+    """One update of weights and moments, in place, by unclipped gradients; the norm of all of them, and of each.
 
     grads: None for parameters that the loss does not reach. rows: by a table's place its gathered rows' gradient, which
     the norm counts in its place. unscale: 1 / loss scale, a factor of both.
@@ -87,7 +88,7 @@ def changed(
     if unscale != 1:
         found = {i: grad * unscale for i, grad in found.items()}
         rows = {i: slope * unscale for i, slope in rows.items()}
-    factors, norm = clipping(recipe.clip, [rows.get(i, grad) for i, grad in found.items()])
+    factors, norms = clipping(recipe.clip, [rows.get(i, grad) for i, grad in found.items()])
     limits = dict(zip(found, factors, strict=True)) if factors else {}
     slopes = {i: grad.reshape(-1) for i, grad in found.items()}
     for spans in _groups(slopes):
@@ -95,7 +96,9 @@ def changed(
         if limits:
             parts = list(torch._foreach_mul(parts, [limits[i] for i, _ in spans]))
         _update(recipe, rates, trained.pieces(spans), parts)
-    return norm
+    each = norms.new_zeros(1 + len(grads))
+    each[[0, *(1 + i for i in found)]] = norms
+    return each
 
 
 def _groups(slopes: Mapping[int, torch.Tensor]) -> Iterator[list[Span]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -112,9 +112,10 @@ class TorchSession:
             loss, grads, slopes = self._backward(batch, scale, rows)
             return loss, (grads, slopes)
 
-        def apply(found: tuple[Slopes, Slopes], now: Rates, unscale: float) -> torch.Tensor:
+        def apply(found: tuple[Slopes, Slopes], now: Rates, unscale: float) -> Callable[[], list[float]]:
             gathered = {i: slope for i, slope in zip(places, found[1], strict=True) if slope is not None}
-            return changed(recipe, now, self._optimized, found[0], gathered, unscale)
+            norms = changed(recipe, now, self._optimized, found[0], gathered, unscale)
+            return lambda: [float(norm) for norm in norms.tolist()]
 
         return self._training.step(
             differentiate, lambda found: bool(finite([g for g in (*found[0], *found[1]) if g is not None])), apply
