@@ -7,17 +7,16 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from porting.acceptance.acceptance import Acceptance, Party
+from porting.acceptance.acceptance import Acceptance
 from porting.acceptance.advice import advice_for
 from porting.acceptance.chain import chain, overall
 from porting.acceptance.evidence import FLOOR, REFERENCE, TRUTH, Evidence, evidence_of
 from porting.acceptance.judge import judge_trajectory
 from porting.acceptance.measured import counts_of, curves_of, qualities_of, speed_of
-from porting.acceptance.names import PRECONDITIONS
 from porting.acceptance.regression import regression_against
+from porting.acceptance.single import single_findings
 from porting.acceptance.speed import judge_speed
 from porting.acceptance.task import judge_task
-from porting.acceptance.trajectory import Runs
 from porting.parity.compare import Comparison, compare
 from porting.parity.criteria import precision_of
 from porting.parity.floor_file import read_floor
@@ -87,7 +86,7 @@ def judged(given: Given, criteria: str) -> Acceptance:
     comparison = _compared(given, criteria)
     levels = chain(_levels(given, comparison), emulated=given.emulated)
     verdict = overall(levels, logs=given.source.logs or given.target.logs)
-    if _same(given.source.party, given.target.party):
+    if given.source.party.same_as(given.target.party):
         verdict = _at_most_conditional(verdict, SAME)
     runs = given.source.runs, given.target.runs
     found = Acceptance(
@@ -104,12 +103,6 @@ def judged(given: Given, criteria: str) -> Acceptance:
         kit=VERSION,
     )  # fmt: skip
     return replace(found, advice=advice_for(found))
-
-
-def _same(source: Party, target: Party) -> bool:
-    """Whether both sides are the same bytes."""
-    hashes = [sorted(one.hash for one in party.inputs) for party in (source, target)]
-    return bool(hashes[0]) and hashes[0] == hashes[1] and source.name == target.name
 
 
 def _at_most_conditional(verdict: Verdict, reason: str) -> Verdict:
@@ -150,21 +143,23 @@ def _levels(given: Given, comparison: Comparison | None) -> Iterator[Verdict]:
 
 
 def _by_rule(given: Given, rule: Rule, comparison: Comparison | None) -> Verdict:
-    """The verdict of a rule by itself: its own findings at every level, and nothing of the calibrated ones."""
+    """The verdict of a rule by itself: its own findings at every level, and nothing of the calibrated ones.
+
+    What of it the evidence cannot show limits it to CONDITIONAL.
+    """
     wanted = {check.source for check in rule.checks}
     findings: list[Finding] = []
     if comparison is not None and comparison.rule is not None:
         findings += [one for one in comparison.rule.findings if one.level in (Level.FORWARD, Level.BACKWARD)]
     ours, theirs = given.source.runs, given.target.runs
     if ours is not None and theirs is not None:
-        single = judge_trajectory(Runs(ours.run), Runs(theirs.run), rule=rule)
-        findings += [one for one in single.findings if one.source in wanted and one.what not in PRECONDITIONS]
+        findings += single_findings(ours.run, theirs.run, rule)
         task = judge_task(ours.run.metrics, theirs.run.metrics, rule=rule)
         findings += [one for one in task.findings if one.source in wanted]
     findings += _not_judged(rule, findings)
-    compared = sum(one.state.judged for one in findings)
-    state = worst(one.state for one in findings)
-    return Verdict(None, state, tuple(findings), compared, len(findings), given.emulated, rule.name)
+    judged = [one.state for one in findings if one.state is not State.NOT_RUN]
+    limited = [State.CONDITIONAL] if judged and len(judged) < len(findings) else []
+    return Verdict(None, worst(judged + limited), tuple(findings), len(judged), len(findings), given.emulated, rule.name)
 
 
 def _not_judged(rule: Rule, findings: Sequence[Finding]) -> list[Finding]:

@@ -34,6 +34,11 @@ class Party:
     notes: tuple[str, ...] = ()
     emulated: str = ""
 
+    def same_as(self, other: Party) -> bool:
+        """Whether both are the same run of the same bytes, which no comparison can tell apart."""
+        ours, theirs = (sorted(one.hash for one in party.inputs) for party in (self, other))
+        return bool(ours) and ours == theirs and self.name == other.name
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
@@ -63,9 +68,10 @@ class Curve:
 class Pace:
     """How fast one side is.
 
-    median, p95, jitter: seconds of a step once it is steady. warm_up: steps before that, and first: seconds of the
-    first of them, compilation included. values: seconds [steps], empty where only a number was given by hand.
-    examples, tokens: per second, where the size of a batch is known. memory_mb: the peak.
+    median, p95: seconds of a step once it is steady; jitter: half the range from the 16th to the 84th percentile over
+    the median. warm_up: steps before that, and first: seconds of the first of them, compilation included. values:
+    seconds [steps], None where only a number was given by hand. examples, tokens: per second, where the size of a batch
+    is known. memory_mb: the peak.
     """
 
     median: float

@@ -142,8 +142,7 @@ def _task(found: Acceptance) -> Iterator[Advice]:
 
 def _ground(found: Acceptance) -> Iterator[Advice]:
     """What the evidence itself lacks."""
-    hashes = [sorted(one.hash for one in party.inputs) for party in (found.source, found.target)]
-    if hashes[0] and hashes[0] == hashes[1]:
+    if found.source.same_as(found.target):
         yield Advice("same")
     ours, theirs = (party.environment.get("precision", "") for party in (found.source, found.target))
     if ours and theirs and ours != theirs:
@@ -166,9 +165,12 @@ def _how(found: Acceptance) -> Iterator[str]:
     """Keys of the ways to what is missing."""
     if any(level < Level.TRAJECTORY for level in found.missing):
         yield "captures"
-    for level, key in ((Level.TRAJECTORY, "training"), (Level.SPEED, "speed"), (Level.TASK, "task")):
-        if level in found.missing:
-            yield key
+    if Level.TRAJECTORY in found.missing:
+        yield "training"
+    if Level.SPEED in found.missing and (found.speed is None or found.speed.ratio is None):
+        yield "speed"
+    if Level.TASK in found.missing:
+        yield "task"
 
 
 def _ascend(party: Party) -> bool:

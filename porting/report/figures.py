@@ -84,13 +84,13 @@ def _curve(number: int, curve: Curve, words: Words) -> Figure:
     rows = [("y", [*_band(curve, words), *_sides(curve, words)])]
     apart = difference(curve)
     if apart is not None:
-        rows.append(("y2", [_line(apart, words("difference"), INK, "y2")]))
+        rows.append(("y2", [_below(apart, words("difference"), "y2")]))
     if curve.z is not None and len(curve.z.steps):
-        rows.append((f"y{len(rows) + 1}", [_line(curve.z, words("z"), INK, f"y{len(rows) + 1}")]))
+        rows.append((f"y{len(rows) + 1}", [_below(curve.z, words("z"), f"y{len(rows) + 1}")]))
     traces = [trace for _, row in rows for trace in row]
     title = series_name(curve.name, words)
     layout = _layout(430 + 130 * (len(rows) - 1)) | {
-        "xaxis": _axis(words("step"), anchor=rows[-1][0]),
+        "xaxis": _axis(words("step"), anchor=rows[-1][0], exponentformat="none", separatethousands=True),
         "hovermode": "x unified",
         "shapes": [_mark(step) for step in _bad(curve)[:MOST_BAD]],
     }
@@ -135,6 +135,13 @@ def _line(series: Series, name: str, colour: str, axis: str) -> Trace:
         "line": {"color": colour, "width": 1.6},
     }
     return Trace(series, drawn)
+
+
+def _below(series: Series, name: str, axis: str) -> Trace:
+    """A line of a lower row, which its axis names."""
+    trace = _line(series, name, INK, axis)
+    trace.drawn["showlegend"] = False
+    return trace
 
 
 def _bad(curve: Curve) -> list[int]:
@@ -226,10 +233,11 @@ def _map(key: str, findings: Sequence[Finding], words: Words) -> Figure:
         "colorscale": [[0, "#e8f1f5"], [0.45, "#5aa9c4"], [0.5, "#0b6e99"], [0.5001, "#f0b49e"], [1, "#8c1c13"]],
         "colorbar": {
             "title": {"text": words("times_limit"), "side": "right"}, "thickness": 12,
+            "lenmode": "pixels", "len": 150,
             "tickvals": [-3, -2, -1, 0, 1, 2, 3], "ticktext": ["0.001", "0.01", "0.1", "1", "10", "100", "1000"],
         },
     }  # fmt: skip
-    layout = _layout(120 + 18 * len(rows)) | {
+    layout = _layout(max(220, 120 + 18 * len(rows))) | {
         "xaxis": {"type": "category", "fixedrange": True},
         "yaxis": {"autorange": "reversed", "automargin": True, "fixedrange": True, "tickfont": {"size": 10}}
         | {"tickvals": list(range(len(rows))), "ticktext": [escape(_end(readable(row))) for row in rows]},
@@ -271,7 +279,7 @@ def _layout(height: int) -> dict[str, Any]:
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "#ffffff",
         "font": {"family": "system-ui, sans-serif", "size": 12, "color": "#1c242b"},
-        "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
+        "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "traceorder": "normal"},
         "dragmode": "zoom",
     }
 

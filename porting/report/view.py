@@ -25,6 +25,8 @@ STEPS = 8
 
 NOTHING = "-"
 
+DIFFERENCES = (State.FAIL, State.CRASHED, State.UNMATCHED)
+
 Row = tuple[str, ...]
 
 
@@ -131,7 +133,8 @@ def _level(level: Verdict, words: Words) -> LevelView:
     order = sorted(known, key=_rank)
     covered = f"{level.compared} / {level.total}" if level.total else NOTHING
     decisive = level.decisive
-    why = words.reason(level.reason) or (finding_text(decisive, words) if decisive else "")
+    told = finding_text(decisive, words) if decisive else ""
+    why = told if told and level.state in DIFFERENCES else words.reason(level.reason) or told
     hidden = words("more", count=len(order) - MOST) if len(order) > MOST else ""
     shown = [_finding(finding, words) for finding in order[:MOST]]
     title = words("findings", level=level.level, shown=len(shown), total=len(level.findings))
@@ -188,18 +191,18 @@ def _speed(found: Acceptance, words: Words) -> dict[str, Any] | None:
     ratio = []
     if speed.ratio is not None:
         change = 100 * (speed.ratio - 1)
-        ratio.append((words("ratio"), f"{speed.ratio:.4g} ({change:+.3f} %)"))
+        percent = f" ({change:+.3f} %)" if abs(change) < 1000 else ""
+        ratio.append((words("ratio"), f"{speed.ratio:.4g}{percent}"))
     if speed.interval is not None:
         ratio.append((words("interval"), f"{speed.interval[0]:.4g} … {speed.interval[1]:.4g}"))
     return {"rows": rows, "ratio": ratio}
 
 
 def _paces(source: Pace | None, target: Pace | None, words: Words) -> Iterator[Row]:
-    fields = (
-        ("median", "median"), ("p95", "p95"), ("jitter", "jitter"), ("first_step", "first"),
-    )  # fmt: skip
-    for name, attribute in fields:
+    for name, attribute in (("median", "median"), ("p95", "p95"), ("first_step", "first")):
         yield words(name), *(_milliseconds(pace, attribute, words) for pace in (source, target))
+    jitter = [_known(pace, "jitter") for pace in (source, target)]
+    yield words("jitter"), *(NOTHING if value is None else f"{100 * value:.3g} %" for value in jitter)
     plain = (
         ("steady_steps", "steps"),
         ("warm_up", "warm_up"),

@@ -62,7 +62,10 @@
   const drawn = figures.map(async (figure) => {
     const place = document.getElementById(figure.name);
     place.style.height = `${figure.layout.height}px`;
-    await Plotly.newPlot(place, figure.data, figure.layout, { responsive: true, displaylogo: false });
+    await Plotly.newPlot(place, figure.data, figure.layout, {
+      responsive: true, displaylogo: false, displayModeBar: "hover",
+      modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
+    });
     if (figure.full.length && "DecompressionStream" in window) zoomable(place, figure.full);
     places.push(place);
   });
