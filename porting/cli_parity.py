@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from porting.errors import readable
+
+if TYPE_CHECKING:
+    from porting.acceptance.train import Judged
 
 commands = typer.Typer()
 
@@ -170,25 +173,47 @@ def parity(
     dtype: Annotated[str, typer.Option("--dtype", help="Of the target's activations.")] = "float32",
     criteria: Annotated[str, typer.Option("--criteria", help="A rule to show beside, as in compare.")] = "calibrated",
     floor: Annotated[Path | None, typer.Option("--floor", help="A noise floor that was measured before.")] = None,
-    replicas: Annotated[int, typer.Option("--replicas", help="For the noise floor.")] = 3,
+    replicas: Annotated[
+        int | None, typer.Option("--replicas", help="For the noise floor. Default: 3; of training 5 beside the run.")
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", help="Train so many steps on both sides, and judge L5, L6.")] = 0,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="File of features, whose examples are trained on.")
+    ] = None,
+    examples: Annotated[int | None, typer.Option("--batch-size", help="Examples of a step.")] = None,
+    seeds: Annotated[int, typer.Option("--seeds", help="Runs with other orders of the data: 5 set the margin.")] = 0,
+    plant: Annotated[list[str] | None, typer.Option("--plant", help="Mistakes whose detection is measured.")] = None,
+    limit: Annotated[float | None, typer.Option("--max-ratio", help="Of step times, target over source.")] = None,
     require_device: Annotated[bool, typer.Option("--require-device", help="Never emulate.")] = False,
     timeout: Timeout = 1800.0,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Run the same batch through two backends and compare. Exit code 1 if anything is not a pass."""
+    """Run the same batch through two backends and compare; with --steps, train. Exit code 1 if it is not a pass."""
+    from porting.acceptance.command import train_both
     from porting.parity.compare_text import show_comparison
+    from porting.parity.measure_floor import REPLICAS
     from porting.parity.options import computed, levels_of, recipe_named
     from porting.parity.parity import parity as run
     from porting.parity.subject import subject
     from porting.terminal import stages
 
-    found = subject(model, config=config, checkpoint=checkpoint, task=task, batch=batch, seed=seed)
+    found = subject(
+        model, config=config, checkpoint=checkpoint, task=task, batch=data or batch, seed=seed, examples=examples
+    )
     with stages(f"{model}: {source} -> {target}", quiet=as_json) as tell:
+        if steps:
+            trained = train_both(
+                found, source, target, output=output, steps=steps, compute=computed(dtype), criteria=criteria,
+                recipe=recipe_named(found.spec, recipe) if recipe else None, replicas=replicas, seeds=seeds,
+                plant=plant or (), limit=limit, require_device=require_device, timeout=timeout, overwrite=overwrite,
+                tell=tell,
+            )  # fmt: skip
+            raise _shown(trained, as_json=as_json)
         result = run(
             found, source, target, output=output, compute=computed(dtype), recipe=recipe_named(found.spec, recipe),
-            levels=levels_of(level), criteria=criteria, floor=floor, replicas=replicas,
-            require_device=require_device, timeout=timeout, overwrite=overwrite, tell=tell,
+            levels=levels_of(level), criteria=criteria, floor=floor,
+            replicas=REPLICAS if replicas is None else replicas, require_device=require_device, timeout=timeout, overwrite=overwrite, tell=tell,
         )  # fmt: skip
     if as_json:
         typer.echo(json.dumps(result.to_json(), indent=1))
@@ -196,6 +221,15 @@ def parity(
         show_comparison(result)
     emulated_pass = result.overall.emulated and result.overall.state.value == "PASS"
     raise typer.Exit(0 if result.passed or emulated_pass else 1)
+
+
+def _shown(trained: Judged, *, as_json: bool) -> typer.Exit:
+    """Print what training has shown; the exit."""
+    from porting.acceptance.command import judged_lines
+
+    lines = [json.dumps(trained.to_json(), indent=1)] if as_json else list(map(readable, judged_lines(trained)))
+    typer.echo("\n".join(lines))
+    return typer.Exit(0 if trained.passed else 1)
 
 
 @commands.command()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,16 @@ from porting.parity.presets import Rule
 from porting.parity.probe import probe_recipe
 from porting.parity.reader import read_capture
 from porting.parity.side import Side, Take, capture_all
-from porting.parity.state import Verdict
+from porting.parity.state import State, Verdict
 
 REPLICAS = GROUP - 1
 """Beside the run itself."""
 
 PLANTED_RUNS = 3
 """Of each mistake: as few as 84 splits of 6 and 3 need for a p-value of 0.05."""
+
+_APART = {"source": 0, "target": 1000, "planted": 2000}
+"""Added to the seeds of replicas: groups that are to be told apart by chance alone have no permutation in common."""
 
 RISE = 10
 """The share of a run's steps in which the rate of the probe's recipe rises: a tenth."""
@@ -65,7 +68,7 @@ class Plan:
         yield from (Training(side, folder / name / "run") for name, side in sides.items())
         for name, side in sides.items():
             for number in range(1, self.replicas + 1):
-                yield Training(side, folder / name / f"replica-{number}", replica=number)
+                yield Training(side, folder / name / f"replica-{number}", replica=_APART[name] + number)
         if self.shadow and any(side.compute != "float32" or side.resolved.emulated for side in sides.values()):
             yield from self._shadows(folder)
         for number in range(1, self.seeds + 1):
@@ -73,7 +76,7 @@ class Plan:
         for mistake in self.planted:
             for number in range(PLANTED_RUNS):
                 place = folder / "planted" / f"{mistake}-{number}"
-                yield Training(self.source, place, replica=number or None, planted=mistake)
+                yield Training(self.source, place, replica=_APART["planted"] + number, planted=mistake)
 
     def _shadows(self, folder: Path) -> Iterator[Training]:
         plain = replace(self.target.resolved, emulated="") if self.target.resolved.emulated else self.target.resolved
@@ -81,7 +84,7 @@ class Plan:
             exact = side.at("float32")
             yield Training(exact, folder / name / "shadow")
             for number in range(1, self.replicas + 1):
-                yield Training(exact, folder / name / f"shadow-{number}", replica=number)
+                yield Training(exact, folder / name / f"shadow-{number}", replica=_APART[name] + number)
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,11 @@ class Judged:
     speed: Verdict
     made: int = 0
     kept: int = 0
-    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def passed(self) -> bool:
+        """Whether training passes, emulated or not, and speed does not fail."""
+        return self.trajectory.state is State.PASS and self.speed.state is not State.FAIL
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""

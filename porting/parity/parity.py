@@ -7,6 +7,7 @@ DIR/floor.json                the noise floor, measured unless one is given or t
 
 One process on the source's backend and one on the target's make all of it.
 DIR/comparison.json           the comparison
+DIR/runs                      of `--steps`: porting.acceptance.runs
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ def _folder(folder: Path, *, overwrite: bool) -> Path:
     """The folder of a run, empty. Raises: UsageError if something is in it, and it may not be replaced or is no run."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: wanted a folder, got something else")
-    inside = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    inside = {path.name for path in folder.iterdir()} - {"runs"} if folder.is_dir() else set()
     others = {name for name in inside - _MADE if not name.startswith("replica-")}
     if others:
         raise UsageError(f"{folder}: is a folder with other things in it ({min(others)})")
