@@ -12,7 +12,7 @@ from porting.acceptance.advice import advice_for
 from porting.acceptance.chain import chain, overall
 from porting.acceptance.evidence import FLOOR, REFERENCE, TRUTH, Evidence, evidence_of
 from porting.acceptance.judge import judge_trajectory
-from porting.acceptance.measured import counts_of, curves_of, qualities_of, speed_of
+from porting.acceptance.measured import FIRST, counts_of, curves_of, qualities_of, speed_of, task_metrics
 from porting.acceptance.regression import regression_against
 from porting.acceptance.single import single_findings
 from porting.acceptance.speed import judge_speed
@@ -131,15 +131,18 @@ def _levels(given: Given, comparison: Comparison | None) -> Iterator[Verdict]:
     ours, theirs = given.source.runs, given.target.runs
     if ours is None or theirs is None:
         return
-    planted = {**given.source.planted, **given.target.planted} or None
-    trained = judge_trajectory(ours, theirs, rule=given.rule, planted=planted)
-    yield trained
+    trained = []
+    if any(name in run.series for run in (ours.run, theirs.run) for name in FIRST):
+        planted = {**given.source.planted, **given.target.planted} or None
+        trained = [judge_trajectory(ours, theirs, rule=given.rule, planted=planted)]
+        yield trained[0]
     if "seconds" in ours.run.series or "seconds" in theirs.run.series or given.speed is not None:
         below = [level for level in tensors if level.level in (Level.FORWARD, Level.BACKWARD, Level.STEP)]
-        below = list(chain([*below, trained]))[2:6]
+        below = list(chain([*below, *trained]))[2:6]
         yield judge_speed(ours.run, theirs.run, limit=given.speed, below=below)
-    if ours.run.metrics or theirs.run.metrics:
-        yield judge_task(ours.run.metrics, theirs.run.metrics, margin=given.margin, rule=given.rule)
+    metrics = task_metrics(ours.run), task_metrics(theirs.run)
+    if any(metrics):
+        yield judge_task(*metrics, margin=given.margin, rule=given.rule)
 
 
 def _by_rule(given: Given, rule: Rule, comparison: Comparison | None) -> Verdict:
@@ -154,12 +157,13 @@ def _by_rule(given: Given, rule: Rule, comparison: Comparison | None) -> Verdict
     ours, theirs = given.source.runs, given.target.runs
     if ours is not None and theirs is not None:
         findings += single_findings(ours.run, theirs.run, rule)
-        task = judge_task(ours.run.metrics, theirs.run.metrics, rule=rule)
+        task = judge_task(task_metrics(ours.run), task_metrics(theirs.run), rule=rule)
         findings += [one for one in task.findings if one.source in wanted]
     findings += _not_judged(rule, findings)
     judged = [one.state for one in findings if one.state is not State.NOT_RUN]
     limited = [State.CONDITIONAL] if judged and len(judged) < len(findings) else []
-    return Verdict(None, worst(judged + limited), tuple(findings), len(judged), len(findings), given.emulated, rule.name)
+    state = worst(judged + limited)
+    return Verdict(None, state, tuple(findings), len(judged), len(findings), given.emulated, rule.name)
 
 
 def _not_judged(rule: Rule, findings: Sequence[Finding]) -> list[Finding]:

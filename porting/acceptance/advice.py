@@ -76,7 +76,8 @@ def _training(found: Acceptance) -> Iterator[Advice]:
     yield from _gradient_scale(found, loss)
     others = [one for what, one in rows.items() if not what.startswith("precondition")]
     if others and not any(what.startswith("precondition") for what in rows):
-        yield Advice("trajectory", Level.TRAJECTORY, {"first": _named(others[0])})
+        key = "first_loss" if others[0].measure.startswith("first") else "trajectory"
+        yield Advice(key, Level.TRAJECTORY, {"first": _named(others[0])})
 
 
 def _step_0(loss: Curve) -> Iterator[Advice]:
@@ -136,8 +137,8 @@ def _speed(found: Acceptance) -> Iterator[Advice]:
 def _task(found: Acceptance) -> Iterator[Advice]:
     first = _bad(found, Level.TASK)
     if first is not None:
-        trained = found.level(Level.TRAJECTORY).state in (State.PASS, State.CONDITIONAL)
-        yield Advice("task" if trained else "task_alone", Level.TASK, {"first": _named(first)})
+        before = any(_bad(found, level) for level in Level if level < Level.SPEED)
+        yield Advice("task_after" if before else "task", Level.TASK, {"first": _named(first)})
 
 
 def _ground(found: Acceptance) -> Iterator[Advice]:

@@ -146,7 +146,8 @@ def _logs(folder: Path) -> Evidence:
 
 def _log(path: str, found: Sequence[Trajectory], kind: Kind, notes: tuple[str, ...] = ()) -> Evidence:
     run = merged(found)
-    party = Party(path, kind, run.name, run.environment, run.inputs, run.limits, (*notes, *run.notes), run.emulated)
+    name = run.name if kind == "log" else Path(path).name
+    party = Party(path, kind, name, run.environment, run.inputs, run.limits, (*notes, *run.notes), run.emulated)
     return Evidence(party, runs=Runs(run))
 
 

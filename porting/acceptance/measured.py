@@ -13,13 +13,16 @@ from porting.acceptance.align import aligned
 from porting.acceptance.evidence import BY_HAND
 from porting.acceptance.permutation import band, z_of
 from porting.acceptance.speed import ratio_interval, steady
-from porting.acceptance.trajectory import Runs, Series, Trajectory
+from porting.acceptance.trajectory import Metric, Runs, Series, Trajectory
 
 FIRST = ("loss", "grad_norm")
 """The curves that stand first."""
 
 NO_CURVES = ("seconds", "overflow", "examples_per_second", "memory_mb")
 """Series that are shown otherwise, or counted."""
+
+OTHERS = ("seconds", "time", "power", "memory", "utilization", "loss")
+"""Ends of the names of metrics that are no quality of a task; they are shown and not judged."""
 
 
 def curves_of(source: Runs | None, target: Runs | None) -> Iterator[Curve]:
@@ -95,6 +98,11 @@ def _rate(run: Trajectory, sizes: Sequence[str], seconds: float) -> float | None
 def _peak(run: Trajectory) -> float | None:
     series = run.series.get("memory_mb")
     return float(np.nanmax(series.values)) if series is not None and np.isfinite(series.values).any() else None
+
+
+def task_metrics(run: Trajectory) -> dict[str, Metric]:
+    """The metrics that say how good a run is at its task: neither durations, nor what a device used, nor losses."""
+    return {name: metric for name, metric in run.metrics.items() if not name.endswith(OTHERS)}
 
 
 def qualities_of(source: Runs | None, target: Runs | None) -> Iterator[Quality]:

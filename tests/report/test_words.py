@@ -49,7 +49,18 @@ def test_every_text_that_is_asked_for_is_there():
 def test_every_advice_has_its_text():
     source = (ACCEPTANCE / "advice.py").read_text(encoding="utf-8")
     keys = set(re.findall(r'Advice\("(\w+)"', source)) | set(re.findall(r'"(\w+)" if .* else "(\w+)"', source).pop())
-    keys |= {"weights", "settings", "batches", "lr", "ratio_hundreds", "slower", "task", "task_alone"}
+    keys |= {
+        "weights",
+        "settings",
+        "batches",
+        "lr",
+        "ratio_hundreds",
+        "slower",
+        "task",
+        "task_after",
+        "first_loss",
+        "trajectory",
+    }
     texts = {key.removeprefix("advice_") for key in catalogue() if key.startswith("advice_")}
     assert keys <= texts
     assert not texts - keys, "a text that nobody asks for"
