@@ -213,7 +213,8 @@ def parity(
         result = run(
             found, source, target, output=output, compute=computed(dtype), recipe=recipe_named(found.spec, recipe),
             levels=levels_of(level), criteria=criteria, floor=floor,
-            replicas=REPLICAS if replicas is None else replicas, require_device=require_device, timeout=timeout, overwrite=overwrite, tell=tell,
+            replicas=REPLICAS if replicas is None else replicas, require_device=require_device, timeout=timeout,
+            overwrite=overwrite, tell=tell,
         )  # fmt: skip
     if as_json:
         typer.echo(json.dumps(result.to_json(), indent=1))

@@ -43,7 +43,7 @@ def train_both(  # noqa: PLR0913 - one keyword per choice
     """Train a subject on two backends by name, and judge.
 
     recipe: None is the probe's, over these steps. replicas: runs beside each side's. seeds: runs of the source with
-    other orders of the data. plant: mistakes of the catalogue, for the detection power. limit: of the ratio of step times.
+    other orders of the data. plant: mistakes of the catalogue, for the power. limit: of the ratio of step times.
     Raises: UsageError for what makes no sense, a backend that cannot be used, a folder of another run.
     """
     unknown = [name for name in plant if name not in names()]

@@ -32,6 +32,7 @@ def judge_trajectory(
     there are replicas it is not asked. planted: runs of the target with a known mistake, by its name.
 
     Findings, in this order, `what` being the names of porting.acceptance.names:
+    - a run that crashed, by its name: CRASHED, and nothing more is judged;
     - `precondition: NAME` (data, weights, dropout, lr, finite, step 0, descent): FAIL where it is broken, and then
       nothing more is judged; NOT_RUN where nobody recorded what would prove it, which takes a PASS to CONDITIONAL;
     - of replicas: a finding `loss`, `grad_norm`, `grad_norm/GROUP` for each series, whose value is the largest
@@ -55,6 +56,11 @@ def _planted_verdict(rule: Rule | None, source: Runs, target: Runs) -> Verdict:
 
 def _findings(source: Runs, target: Runs, rule: Rule | None, least: int) -> Iterator[Finding]:
     """All but the power. least: runs that a target's group has to have."""
+    crashed = [one for one in (*members(source), *members(target)) if one.crashed]
+    for one in crashed:
+        yield Finding(Level.TRAJECTORY, one.name, State.CRASHED, one.crashed)
+    if crashed:
+        return
     known = tuple(preconditions(source, target))
     yield from known
     broken = [one.what for one in known if one.state is State.FAIL]
@@ -123,6 +129,10 @@ def _verdict(findings: Sequence[Finding], *, emulated: bool = False) -> Verdict:
     absent = [one for one in findings if one.state is State.NOT_RUN and one.what != POWER]
     compared, total = sum(one.state.judged for one in findings), len(findings)
     series = [one for one in judged if not one.what.startswith("precondition") or one.state is State.FAIL]
+    crashed = [one for one in findings if one.state is State.CRASHED]
+    if crashed:
+        told = f"crashed: {', '.join(one.what for one in crashed)}"
+        return Verdict(Level.TRAJECTORY, State.CRASHED, tuple(findings), compared, total, emulated, told)
     if not series:
         reason = "; ".join(dict.fromkeys(one.reason for one in absent))
         return Verdict(Level.TRAJECTORY, State.NOT_RUN, tuple(findings), compared, total, emulated, reason)
