@@ -31,7 +31,7 @@ class Draft:
 
 
 def settled(dialects: Sequence[Dialect], found: Mapping[str, Mapping[str, Rows]]) -> dict[str, Part]:
-    """What each dialect makes of its lines. Raises: ValueError for a dry run."""
+    """What each dialect makes of its lines. Raises: NothingTrained for a dry run."""
     return {dialect.name: dialect.settle(found[dialect.name]) for dialect in dialects if dialect.name in found}
 
 
@@ -56,7 +56,7 @@ def _joined(parts: Mapping[str, Part]) -> tuple[dict[str, Points], list[str]]:
     points: dict[str, Points] = {}
     notes = [note for part in parts.values() for note in part.notes]
     for dialect, part in parts.items():
-        for name, one in part.series.items():
+        for name, one in ((name, one) for name, one in part.series.items() if one.values.size):
             if name in points:
                 fewer = min(one.values.size, points[name].values.size)
                 notes.append(f"{name} is there twice ({dialect} too): {fewer} values left out")

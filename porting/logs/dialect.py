@@ -68,9 +68,13 @@ class Part:
     notes: tuple[str, ...] = ()
 
 
+class NothingTrained(Exception):  # noqa: N818 - what it says is what is the matter
+    """A log of a run that has not trained: its text says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """Lines of one kind of software. example: a line as it prints them. settle: raises ValueError for a dry run."""
+    """Lines of one kind of software. example: a line as it prints them. settle: raises NothingTrained for a dry run."""
 
     name: str
     title: str
@@ -109,6 +113,11 @@ def repeats(fresh: Numbers) -> tuple[str, ...]:
     return (f"{count} lines repeated an event, counted once",) if count else ()
 
 
+def countable(steps: Numbers) -> Numbers:
+    """Which steps are numbers that float64 counts by ones: bool [n]."""
+    return np.isfinite(steps) & (np.abs(steps) < 2**53)
+
+
 def curves(
     rows: Rows, steps: Numbers, wanted: Mapping[str, tuple[str, float]], *, keep: Numbers | None = None
 ) -> dict[str, Points]:
@@ -117,7 +126,7 @@ def curves(
     steps: float64 [count], NaN where a line has none and is left out. wanted: by column the series' name and how many
     of the printed unit make its own. keep: bool [count].
     """
-    use = np.isfinite(steps) & (np.abs(steps) < 2**53)
+    use = countable(steps)
     if keep is not None:
         use &= keep
     found: dict[str, Points] = {}
@@ -139,6 +148,15 @@ def last(rows: Rows, name: str) -> Metric | None:
     if column is None or not column.values.size:
         return None
     return Metric(float(column.values[-1]), None, column.digits.resolution)
+
+
+def total(values: Numbers) -> int:
+    """How many events a column of counts or of 0 and 1 tells of.
+
+    >>> total(np.array([1.0, 0.0, 2.0, np.nan]))
+    3
+    """
+    return int(np.clip(values[np.isfinite(values)], 0, 2**31).sum())
 
 
 def word(rows: Rows, name: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from porting.acceptance.trajectory import Trajectory
 from porting.errors import FormatError
 from porting.logs.assemble import Draft, drafts, finished, settled
+from porting.logs.dialect import NothingTrained
 from porting.logs.dialects import DIALECTS
 from porting.logs.event_file import is_event_file, read_events
 from porting.logs.ranks import by_rank
@@ -107,13 +108,15 @@ def _read(source: Source) -> tuple[tuple[Draft, ...], bool]:
         return read_events(source.path), True
     if is_trainer_state(head):
         return read_trainer_state(source), True
-    table = table_head(_first_line(head))
+    table = table_head(*_first_lines(head))
     return (tuple(_text(source)), True) if table is None else (read_table(source, table), False)
 
 
-def _first_line(head: bytes) -> str:
-    text = head.lstrip(b"\r\n \t").replace(b"\r", b"\n").partition(b"\n")[0]
-    return text.decode("utf-8", "replace") if len(text) < HEAD else ""
+def _first_lines(head: bytes) -> tuple[str, str]:
+    """The first two lines that are not empty; nothing if the first does not end."""
+    lines = head.decode("utf-8", "replace").splitlines()[: None if len(head) < HEAD else -1]
+    first, second, *_ = [*filter(str.strip, lines[:100]), "", ""]
+    return first, second
 
 
 def _text(source: Source) -> Iterator[Draft]:
@@ -128,7 +131,7 @@ def _text(source: Source) -> Iterator[Draft]:
     for rank in sorted(scans, key=lambda one: (one is None, one)):
         try:
             made = drafts(settled(DIALECTS, scans[rank].found))
-        except ValueError as error:
+        except NothingTrained as error:
             raise FormatError(source.path, "", str(error)) from None
         unread = sum(rows.unread for kinds in scans[rank].found.values() for rows in kinds.values())
         for draft in made:

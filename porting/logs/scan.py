@@ -2,13 +2,12 @@
 
 No code runs per line for lines of numbers: a pattern's matches in a block become columns. A pattern is tried only
 where its needle is. For the needles that a file has not had yet, one pass over a block tells which pairs of bytes
-occur in it: a needle with a pair that does not occur cannot be there. A block whose lines are all read is done.
+occur in it: a needle whose pairs do not all occur cannot be there. A block whose lines are all read is done.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy as np
 from porting.acceptance.trajectory import Numbers
 from porting.logs.columns import Rows, Token
 from porting.logs.dialect import Dialect, Event
+from porting.logs.needles import Needles
 
 
 class Scan:
@@ -23,9 +23,8 @@ class Scan:
 
     def __init__(self, dialects: Sequence[Dialect]) -> None:
         self.found: dict[str, dict[str, Rows]] = {}
-        self._waiting = [
-            (dialect.name, event, _pairs(event.needle)) for dialect in dialects for event in dialect.events
-        ]
+        self._waiting = [(dialect.name, event) for dialect in dialects for event in dialect.events]
+        self._needles = Needles([event.needle for _, event in self._waiting])
         self._active: list[tuple[str, Event]] = []
 
     def feed(self, block: bytes) -> None:
@@ -37,35 +36,35 @@ class Scan:
                 lines -= read if event.alone else 0
         if lines <= 0 or not self._waiting:
             return
-        occurs = _occurring(block)
-        for waiting in list(self._waiting):
-            name, event, pairs = waiting
-            if occurs[pairs].all() and event.needle in block and self._read(name, event, block):
-                self._waiting.remove(waiting)
-                self._active.append((name, event))
+        fresh = [self._waiting[number] for number in self._needles.possible(block)]
+        fresh = [(name, event) for name, event in fresh if event.needle in block and self._read(name, event, block)]
+        if fresh:
+            self._active += fresh
+            self._waiting = [one for one in self._waiting if one not in fresh]
+            self._needles = Needles([event.needle for _, event in self._waiting])
 
     def last(self, text: bytes) -> str:
         """Take in a last line that nothing ends, unless it is torn. Returns what to say about it.
 
-        It is torn if it has a needle and is no such line, if its step goes backwards or a number has fewer decimals
-        than all of that name before.
+        It is torn if it has a needle that there was before and is no such line, if its step goes backwards or a number
+        has fewer decimals than all of that name before.
         """
         other = Scan(())
-        known = [*self._active, *((name, event) for name, event, _ in self._waiting)]
-        near = [(name, event) for name, event in known if event.needle in text]
-        if not near:
-            return ""
-        taken = False
+        near = [(name, event) for name, event in (*self._active, *self._waiting) if event.needle in text]
+        taken, torn = False, any(one in self._active for one in near)
         for name, event in near:
             if not other._read(name, event, text + b"\n"):
                 continue
             fresh = other.found[name][event.name]
             before = self.found.get(name, {}).get(event.name)
             if before is not None and _torn(before, fresh):
+                torn = True
                 continue
             self.found.setdefault(name, {}).setdefault(event.name, Rows()).extend(fresh)
             taken = True
-        return "nothing ends the last line" if taken else "the last line is torn and was left out"
+        if taken:
+            return "nothing ends the last line"
+        return "the last line is torn and was left out" if torn else ""
 
     def _read(self, name: str, event: Event, block: bytes) -> int:
         """Lines of an event in a block."""
@@ -130,17 +129,3 @@ def _torn(before: Rows, fresh: Rows) -> bool:
         if backwards or column.digits.most < known.digits.fewest:
             return True
     return False
-
-
-def _pairs(needle: bytes) -> Numbers:
-    """The pairs of neighbouring bytes in a needle, as little-endian numbers."""
-    return np.array([a | b << 8 for a, b in pairwise(needle)])
-
-
-def _occurring(block: bytes) -> Numbers:
-    """Which pairs of neighbouring bytes a block has: bool [65536]."""
-    occurs = np.zeros(1 << 16, bool)
-    for start in (0, 1):
-        count = (len(block) - start) // 2
-        occurs[np.frombuffer(block, "<u2", count, start)] = True
-    return occurs

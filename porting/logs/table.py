@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from porting.errors import FormatError
 from porting.logs import names
 from porting.logs.assemble import Draft
 from porting.logs.columns import Rows
-from porting.logs.dialect import Points, whole
+from porting.logs.dialect import Points, countable, whole
 from porting.logs.dialects.smi import MIB, SAMPLES
 from porting.logs.runs import split
 from porting.logs.source import Source
@@ -47,17 +47,20 @@ class Head:
     mark: str
 
 
-def table_head(text: str) -> Head | None:
+def table_head(text: str, below: str = "") -> Head | None:
     """The head of a table whose columns this module knows; None for anything else.
 
-    >>> table_head("step,gpu_loss,npu_loss").names
+    below: the line behind it. A log may begin with words and commas too: no number under them is no table.
+
+    >>> table_head("step,gpu_loss,npu_loss", "0,12.196129,5.888282").names
     ('step', 'gpu_loss', 'npu_loss')
     """
     for mark in (",", ";", "\t"):
         cells = [cell.strip() for cell in text.split(mark)]
         if len(cells) < 2 or not all(HEADER.fullmatch(cell) for cell in cells) or len(set(cells)) < len(cells):
             continue
-        if any(CELL.fullmatch(cell) for cell in cells):
+        row = below.split(mark)
+        if any(CELL.fullmatch(cell) for cell in cells) or (below and not any(map(CELL.fullmatch, row))):
             continue
         if any(_time(cell) or TOLD.search(cell.lower()) for cell in cells):
             return Head(tuple(cells), mark)
@@ -79,10 +82,16 @@ def read_table(source: Source, head: Head) -> tuple[Draft, ...]:
         raise FormatError(source.path, "", "is a table without rows")
     step = next((name for name in head.names if name.lower() in STEPS), None)
     if any(name.split(" ")[0] in SMI for name in head.names):
-        return (_samples(rows, head, units),)
-    if all(name in rows.columns or name == step for name in head.names):
-        return _columns(rows, head, step)
-    return _results(rows, head, units, source)
+        made: tuple[Draft, ...] = (_samples(rows, head, units),)
+    elif all(name in rows.columns or name == step for name in head.names):
+        made = _columns(rows, head, step)
+    else:
+        made = _results(rows, head, units, source)
+    return tuple(draft for draft in map(_filled, made) if draft.series or draft.metrics)
+
+
+def _filled(draft: Draft) -> Draft:
+    return replace(draft, series={name: one for name, one in draft.series.items() if one.steps.size})
 
 
 def _rows(source: Source, head: Head, lines: Iterator[str]) -> tuple[Rows, dict[str, str]]:
@@ -150,7 +159,7 @@ def _columns(rows: Rows, head: Head, step: str | None) -> tuple[Draft, ...]:
 def _one(rows: Rows, steps: np.ndarray[tuple[int], np.dtype[np.float64]], name: str, unit: float) -> Series:
     column = rows.columns[name]
     at = steps[column.rows]
-    known = np.isfinite(at)
+    known = countable(at)
     resolution = column.digits.resolution / unit
     points = Points(at[known].astype(np.int64), column.values[known] / unit, resolution)
     return split(points).series[-1]

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from porting.acceptance.trajectory import Trajectory
 from porting.errors import FormatError
 from porting.logs.dialects import DIALECTS
+from porting.logs.needles import Needles
 
 GLOG = "I1212 21:59:05.964472 281473521922416 basic_session_run_hooks.py:260] "
 
@@ -375,3 +378,18 @@ def test_a_torn_event_file_is_read_so_far(tmp_path):
     assert found.series["loss"].values.tolist() == [2.5, 2.25, 2.0, 1.75, 1.5]
     assert found.series["eval/accuracy"].values.size == 5
     assert "the file is torn: events up to there were read" in found.notes
+
+
+@pytest.mark.parametrize("behind", [b"", b"y"])
+@pytest.mark.parametrize("before", [b"", b"x"])
+def test_a_needle_is_seen_wherever_it_begins(before, behind):
+    needles = [event.needle for dialect in DIALECTS for event in dialect.events]
+    known = Needles(needles)
+    for number, needle in enumerate(needles):
+        assert number in known.possible(before + needle + behind), needle
+    assert known.possible(b"nothing of interest here\n") == []
+
+
+@given(st.binary(min_size=2, max_size=6), st.binary(max_size=40), st.binary(max_size=40))
+def test_no_needle_that_is_there_is_missed(needle, before, behind):
+    assert Needles([needle, b"another needle"]).possible(before + needle + behind)[0] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -224,7 +225,10 @@ class TestHostile:
 
         examples = [dialect.example for dialect in DIALECTS]
         lines = data.draw(st.lists(st.sampled_from(examples), min_size=1, max_size=6))
-        raw = bytearray("\n".join(lines).encode() + b"\n")
+        text = "\n".join(lines) + "\n"
+        if number := data.draw(st.sampled_from(["", "1e999", "nan", "-1", "9" * 15, "1e-400", "-0.0", "9" * 400])):
+            text = re.sub(r"\d+(?:\.\d+)?", lambda found: data.draw(st.sampled_from([number, found[0]])), text)
+        raw = bytearray(text.encode())
         for place in data.draw(st.lists(st.integers(0, len(raw) - 1), max_size=6)):
             raw[place] = data.draw(st.integers(0, 255))
         (tmp_path / "log").write_bytes(raw[: data.draw(st.integers(1, len(raw)))])

@@ -86,6 +86,11 @@ def test_packed(read):
     assert found.series["loss"].steps.tolist() == [0, 10]
 
 
+def test_a_log_that_begins_with_words_and_commas_is_no_table(read):
+    found = read("Loading data, time\nINFO:tensorflow:loss = 2.5, step = 100\n")
+    assert values(found, "loss") == ([100], [2.5])
+
+
 def test_not_every_text_with_commas_is_a_table(read):
     with pytest.raises(FormatError, match="no line of a known dialect"):
         read("name,age\nAda,36\n")

@@ -8,7 +8,7 @@ import numpy as np
 
 from porting.acceptance.trajectory import Metric, Numbers
 from porting.logs.columns import Found, Rows, Token
-from porting.logs.dialect import Dialect, Event, Part, Points, curves, last, line, once, repeats
+from porting.logs.dialect import Dialect, Event, Part, Points, countable, curves, last, line, once, repeats
 from porting.logs.names import metric, series
 from porting.logs.rates import between
 
@@ -49,7 +49,7 @@ def stepped(rows: Rows, wanted: Mapping[str, tuple[str, float]], key: str) -> tu
     found = curves(rows, steps, wanted, keep=fresh)
     seconds = rows.dense("seconds")
     if np.isfinite(seconds).any():
-        kept = np.flatnonzero(fresh & np.isfinite(steps))
+        kept = np.flatnonzero(fresh & countable(steps))
         span = between(steps[kept])
         known = np.isfinite(seconds[kept]) & (span > 0)
         if known.any():

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
-
 from porting.logs.columns import Found, Token
-from porting.logs.dialect import Dialect, Event, Part, curves, line, once, repeats
+from porting.logs.dialect import Dialect, Event, Part, countable, curves, line, once, repeats, total
 from porting.logs.names import series
 
 LINE = line(r"^[^{\n]{0,200}(\{\"[^\n]{4,16000}\})%(END)s")
@@ -47,9 +45,9 @@ def _settle(found: Found) -> Part:
     steps = rows.dense("step")
     fresh = once(steps, *(rows.dense(name) for name in ("loss", "grad_norm") if name in rows.columns))
     made = curves(rows, steps, {name: (series(name), 1.0) for name in rows.columns if name != "step"}, keep=fresh)
-    counts = {"overflows": int(np.nansum(made["overflow"].values))} if "overflow" in made else {}
-    texts = rows.words.get("batch", {})
-    batches = {int(steps[row]): text for row, text in texts.items() if fresh[row] and np.isfinite(steps[row])}
+    counts = {"overflows": total(made["overflow"].values)} if "overflow" in made else {}
+    texts, known = rows.words.get("batch", {}), countable(steps)
+    batches = {int(steps[row]): text for row, text in texts.items() if fresh[row] and known[row]}
     return Part(made, counts=counts, batches=batches, notes=repeats(fresh))
 
 

@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from porting.logs.columns import Found, Token
-from porting.logs.dialect import Dialect, Event, Part, curves, line, once, repeats, whole
+from porting.logs.dialect import Dialect, Event, Part, curves, line, once, repeats, total, whole
 from porting.logs.names import series
 
 LINE = line(r"iteration +(\d{1,15}/ *\d{1,15} \|[^\n]{1,4000})$")
@@ -34,7 +34,7 @@ def _settle(found: Found) -> Part:
     made = curves(rows, steps, wanted, keep=fresh)
     sizes = rows.dense("global batch size")
     known = sizes[np.isfinite(sizes)]
-    counts = {"overflows": int(made[SKIPPED].values.sum())} if SKIPPED in made else {}
+    counts = {"overflows": total(made[SKIPPED].values)} if SKIPPED in made else {}
     environment = {"batch_size": whole(float(known[-1]))} if known.size else {}
     return Part(made, counts=counts, environment=environment, notes=repeats(fresh))
 

@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from porting.logs.columns import Found, Token
-from porting.logs.dialect import Dialect, Event, Part, curves, line, once, repeats
+from porting.logs.dialect import Dialect, Event, NothingTrained, Part, curves, line, once, repeats, total
 from porting.logs.names import series
 
 LINE = line(r"\{ ?(Epoch:\[ *\d+/ *\d+\], step:\[ *\d+/ *\d+\], [^{}\n]{1,2000})\}")
@@ -35,12 +35,12 @@ def _settle(found: Found) -> Part:
     rows = found["line"]
     steps, loss = rows.dense("step"), rows.dense("loss")
     if not loss[np.isfinite(loss)].any() and "loss" in rows.columns and np.isfinite(loss).all():
-        raise ValueError(DRY)
+        raise NothingTrained(DRY)
     fresh = once(steps, loss)
     wanted = {name: (series(name), 1.0) for name in rows.columns if name != "step"}
     wanted["per_step_time"] = ("seconds", 1e3)
     made = curves(rows, steps, wanted, keep=fresh)
-    counts = {"overflows": int(made["overflow"].values.sum())} if "overflow" in made else {}
+    counts = {"overflows": total(made["overflow"].values)} if "overflow" in made else {}
     return Part(made, counts=counts, notes=repeats(fresh))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from porting.acceptance.trajectory import Numbers
 from porting.logs.columns import Found, Rows
-from porting.logs.dialect import Dialect, Event, Part, Points, curves, line, once, repeats
+from porting.logs.dialect import Dialect, Event, Part, Points, countable, curves, line, once, repeats, total
 
 STEP = r"epoch: *(?P<epoch>%(WHOLE)s),? step: *(?P<step>%(WHOLE)s), *"
 VALUE = r"(?:value= ?)?\[? ?"
@@ -35,7 +35,7 @@ def counted(epoch: Numbers, step: Numbers, per_epoch: int = 0) -> Numbers:
     first = epoch == np.nanmin(epoch) if epoch.size else np.empty(0, bool)
     if first.all() or np.nanmin(step[~first]) > np.nanmax(step[first]):
         return step
-    size = float(np.nanmax(step)) + (np.nanmin(step) == 0)
+    size = float(np.nanmax(step)) + float(np.nanmin(step) == 0)
     return (epoch - 1) * max(size, per_epoch) + step
 
 
@@ -51,13 +51,14 @@ def _settle(found: Found) -> Part:
             continue
         steps = counted(rows.dense("epoch"), rows.dense("step"), per_epoch)
         loss, scale = rows.dense("loss"), rows.dense("scale")
-        fresh = once(steps, np.where(np.isnan(loss), rows.dense("plain"), loss), scale)
+        single = once(steps, np.where(np.isnan(loss), rows.dense("plain"), loss), scale)
+        fresh = single & countable(steps)
         made = curves(rows, steps, {"loss": ("loss", 1.0), "scale": ("loss_scale", 1.0)}, keep=fresh)
         made |= _plain(rows, steps, fresh, made.get("loss"))
         if (overflow := _overflow(rows, steps, fresh)) is not None:
             made["overflow"] = overflow
-            counts["overflows"] = int(overflow.values.sum())
-        notes += repeats(fresh)
+            counts["overflows"] = total(overflow.values)
+        notes += repeats(single)
         series = {**made, **series} if kind == "outputs" else {**series, **made}
     if times is not None:
         series["seconds"] = _seconds(times, per_epoch)

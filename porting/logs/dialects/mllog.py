@@ -8,7 +8,7 @@ import numpy as np
 
 from porting.acceptance.trajectory import Metric
 from porting.logs.columns import Found, Rows, Token
-from porting.logs.dialect import Dialect, Event, Part, Points, line
+from porting.logs.dialect import Dialect, Event, Part, Points, countable, line
 from porting.logs.dialects.json_lines import Number
 from porting.logs.names import metric, series
 
@@ -51,6 +51,7 @@ def _values(text: bytes) -> dict[str, Token] | None:
 def _settle(found: Found) -> Part:
     rows = found["line"]
     keys, values, places = rows.words["key"], rows.dense("value"), rows.dense("place")
+    known = countable(places)
     by_key: dict[str, list[int]] = {}
     for row, key in keys.items():
         by_key.setdefault(key, []).append(row)
@@ -58,7 +59,7 @@ def _settle(found: Found) -> Part:
     finals: dict[str, str] = {}
     for key, at in by_key.items():
         name = series(NAMES.get(key, key))
-        chosen = [row for row in at if np.isfinite(places[row]) and not np.isnan(values[row])]
+        chosen = [row for row in at if known[row] and not np.isnan(values[row])]
         if (
             name not in ("loss", "examples_per_second", "lr", "grad_norm")
             and metric(key) is None
@@ -67,8 +68,8 @@ def _settle(found: Found) -> Part:
             continue
         if chosen:
             made[name] = Points(places[chosen].astype(np.int64), values[chosen], rows.resolution("value"))
-            if (known := metric(key)) is not None:
-                finals[known] = name
+            if (told := metric(key)) is not None:
+                finals[told] = name
     environment = {to: rows.words["text"][at[-1]] for key, to in WORDS.items() for at in [by_key.get(key, [])] if at}
     return Part(made, _duration(rows, by_key), finals, environment=environment)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from porting.acceptance.trajectory import Metric, Numbers
 from porting.logs.columns import Found, Rows
-from porting.logs.dialect import Dialect, Event, Part, Points, curves, line, once, repeats
+from porting.logs.dialect import Dialect, Event, Part, Points, countable, curves, line, once, repeats
 from porting.logs.dialects.mindspore import counted
 from porting.logs.rates import between
 
@@ -54,7 +54,7 @@ def _times(rows: Rows) -> Numbers:
 
 
 def _seconds(rows: Rows, steps: Numbers, use: Numbers) -> Points | None:
-    at = np.flatnonzero(use & np.isfinite(steps))
+    at = np.flatnonzero(use & countable(steps))
     if at.size < 2:
         return None
     step, time = steps[at], _times(rows)[at]
