@@ -70,22 +70,21 @@ def _findings(source: Runs, target: Runs, rule: Rule | None, least: int) -> Iter
         return
     ours, theirs = members(source), members(target)
     if len(ours) >= GROUP and len(theirs) >= least and 1 / comb(len(ours) + len(theirs), len(theirs)) <= ALPHA:
-        yield from _by_replicas(ours, theirs, source.seeds)
+        found = permuted(ours, theirs)
+        missing = "" if found else "the replicas of a side are the same bits, or no series is common to all"
     else:
-        counts = f"{len(ours)} runs of the source and {len(theirs)} of the target, wanted {GROUP} each"
-        yield Finding(Level.TRAJECTORY, REPLICAS, State.NOT_RUN, f"no noise floor of training: {counts}")
+        found, missing = None, f"{len(ours)} runs of the source and {len(theirs)} of the target, wanted {GROUP} each"
+    if found is not None:
+        yield from _by_replicas(found, ours, theirs, source.seeds)
+    else:
+        yield Finding(Level.TRAJECTORY, REPLICAS, State.NOT_RUN, f"no noise floor of training: {missing}")
         yield from single_findings(source.run, target.run, rule_for(rule))
     yield from shadow_findings(source, target)
 
 
 def _by_replicas(
-    ours: Sequence[Trajectory], theirs: Sequence[Trajectory], seeds: Sequence[Trajectory]
+    found: Permuted, ours: Sequence[Trajectory], theirs: Sequence[Trajectory], seeds: Sequence[Trajectory]
 ) -> Iterator[Finding]:
-    found = permuted(ours, theirs)
-    if found is None:
-        reason = "the replicas of a side are the same bits, or no series is common: there is no noise to judge by"
-        yield Finding(Level.TRAJECTORY, REPLICAS, State.NOT_RUN, reason)
-        return
     beyond = [name for name, value in found.largest.items() if found.found and value > found.limit]
     sizes = f"{found.splits} splits of {len(ours)} and {len(theirs)} runs, alpha {ALPHA:g} over all series"
     for name, value in found.largest.items():

@@ -75,6 +75,8 @@ def _missing(ours: Sequence[Trajectory], theirs: Sequence[Trajectory]) -> str:
         return f"{count} steps in float32, wanted {STEPS}"
     if found is not None and not np.isfinite(found.values[:, :STEPS]).all():
         return "losses in float32 are not finite"
+    if found is not None and len(ours) > 1 and (found.values[: len(ours)] == found.values[0]).all():
+        return "the source's replicas in float32 are the same bits: there is no floor"
     if len(ours) < 2:
         return "one run in float32 of the source: without replicas its floor is not known"
     return ""

@@ -148,8 +148,7 @@ def _none(source: Trajectory, target: Trajectory, below: Iterable[Verdict]) -> s
 
 
 def _not_run(finding: Finding, reason: str) -> Finding:
-    told = f"{finding.reason}; " if finding.reason else ""
-    return replace(finding, state=State.NOT_RUN, reason=f"{told}no verdict: {reason}")
+    return replace(finding, state=State.NOT_RUN, reason="; ".join(part for part in (finding.reason, reason) if part))
 
 
 def _findings(source: Trajectory, target: Trajectory, limit: float | None) -> Iterator[Finding]:
