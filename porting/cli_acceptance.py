@@ -13,13 +13,15 @@ from porting.terminal import show
 commands = typer.Typer()
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-Evidence = "A log (FILE#RUN names one of several runs), a folder of logs, a capture, or the folder of `port parity`."
+Evidence = (
+    "A log, FILE#RUN for one of its runs, a folder of logs, a capture, the folder of `port parity`; and logs beside."
+)
 
 
 @commands.command()
 def accept(
-    source: Annotated[str, typer.Option("--source", help=Evidence, show_default=False)],
-    target: Annotated[str, typer.Option("--target", help="The same of the port.", show_default=False)],
+    source: Annotated[list[str], typer.Option("--source", help=Evidence, show_default=False)],
+    target: Annotated[list[str], typer.Option("--target", help="The same of the port.", show_default=False)],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the report.", show_default=False)],
     criteria: Annotated[
         str,

@@ -10,7 +10,7 @@ from pathlib import Path
 from porting.acceptance.acceptance import Acceptance
 from porting.acceptance.advice import advice_for
 from porting.acceptance.chain import chain, overall
-from porting.acceptance.evidence import FLOOR, REFERENCE, TRUTH, Evidence, evidence_of
+from porting.acceptance.evidence import FLOOR, REFERENCE, TRUTH, Evidence, Paths, evidence_of
 from porting.acceptance.judge import judge_trajectory
 from porting.acceptance.measured import FIRST, counts_of, curves_of, qualities_of, speed_of, task_metrics
 from porting.acceptance.regression import regression_against
@@ -46,8 +46,8 @@ class Given:
 
 
 def accept(
-    source: str | Path,
-    target: str | Path,
+    source: Paths,
+    target: Paths,
     *,
     criteria: str = CALIBRATED,
     source_step_ms: float | None = None,
@@ -56,9 +56,10 @@ def accept(
     margin: float | None = None,
     against: str | Path | None = None,
 ) -> Acceptance:
-    """Judge a migration by what two paths show.
+    """Judge a migration by what the paths of both sides show.
 
-    source, target: a log, a folder of logs, a capture, or the folder of `port parity`. criteria: a rule that is shown
+    source, target: a log, a folder of logs, a capture, or the folder of `port parity`; of several, all but one are
+    logs. criteria: a rule that is shown
     beside the calibrated verdict. source_step_ms, target_step_ms: milliseconds of a step, in place of recorded ones.
     speed, margin: the user's limits of the step time's ratio and of the task's metrics. against: a previous report.
     Raises: UsageError for a path or criteria that there are not; FormatError for what is no evidence, and for a

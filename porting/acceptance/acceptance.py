@@ -128,6 +128,8 @@ class Advice:
     values: Mapping[str, str] = field(default_factory=dict)
 
 
+_DIFFERENCES = frozenset((State.FAIL, State.CRASHED, State.UNMATCHED))
+
 Direction = Literal["worse", "better", "other"]
 
 
@@ -201,9 +203,10 @@ class Acceptance:
 
     @property
     def decisive(self) -> Finding | None:
-        """The first finding, from the weights up, that decides."""
+        """The first difference, from the weights up; where there is none, the first finding of the decision's state."""
         by_rule = self.rule if self.rule is not None and self.overall.state is not self.state else None
-        return (by_rule or self.overall).decisive
+        decides = _DIFFERENCES if self.state in _DIFFERENCES else {self.state}
+        return next((one for one in (by_rule or self.overall).findings if one.state in decides), None)
 
     @property
     def missing(self) -> tuple[Level, ...]:

@@ -51,22 +51,54 @@ class Evidence:
         return self.party.kind in ("log", "logs")
 
 
-def evidence_of(path: str | Path, side: Side, *, step_ms: float | None = None) -> Evidence:
-    """Read what a path shows as one side of a migration.
+Paths = str | Path | Sequence[str | Path]
 
-    path: a log (`FILE#RUN` names one of several runs), a folder of logs, a capture, the folder of one side's runs, or
-    the folder of `port parity`, of which the given side is taken. step_ms: milliseconds of a step, in place of what was
-    recorded. Raises: UsageError for a path that there is not, or a step time that is none; FormatError for what is no
-    evidence of any kind.
+
+def evidence_of(paths: Paths, side: Side, *, step_ms: float | None = None) -> Evidence:
+    """Read what one or several paths show of one side of a migration.
+
+    paths: a log (`FILE#RUN` names one of several runs), a folder of logs, a capture, the folder of one side's runs, or
+    the folder of `port parity`, of which the given side is taken; logs may stand beside any of them. step_ms:
+    milliseconds of a step, in place of what was recorded.
+    Raises: UsageError for a path that there is not, for two that are no logs, or a step time that is none; FormatError
+    for what is no evidence of any kind.
     """
+    named = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    found = [_evidence(path, side) for path in named]
+    whole = [one for one in found if not one.logs]
+    if len(whole) > 1:
+        both = " and ".join(one.party.path for one in whole[:2])
+        raise UsageError(f"--{side} {both}: only logs may stand beside a capture or a folder of `port parity`")
+    first = whole[0] if whole else found[0]
+    together = _beside(first, [one for one in found if one is not first])
+    return together if step_ms is None else _with_step_time(together, side, step_ms)
+
+
+def _beside(first: Evidence, logs: Sequence[Evidence]) -> Evidence:
+    """Evidence with what logs beside it add: series and metrics that it lacks itself."""
+    if not logs:
+        return first
+    added = [one.run for one in logs if one.run is not None]
+    run = merged([*([first.run] if first.run else []), *added])
+    parties = [first.party, *(one.party for one in logs)]
+    party = replace(
+        first.party,
+        kind="logs" if first.logs else first.party.kind,
+        inputs=tuple(dict.fromkeys(one for party in parties for one in party.inputs)),
+        limits=tuple(dict.fromkeys(limit for party in parties for limit in party.limits)),
+        notes=tuple(dict.fromkeys((*first.party.notes, *(note for party in parties[1:] for note in party.notes)))),
+    )
+    run = replace(run, emulated=run.emulated or party.emulated)
+    return replace(first, party=party, runs=Runs(run) if first.runs is None else replace(first.runs, run=run))
+
+
+def _evidence(path: str | Path, side: Side) -> Evidence:
     place = Path(path)
     if place.is_dir():
-        found = _folder(place, side)
-    elif place.exists() or Path(str(path).rpartition("#")[0]).is_file():
-        found = _log(str(path), [read_log(str(path))], "log")
-    else:
-        raise UsageError(f"--{side} {path}: there is no such file or folder")
-    return found if step_ms is None else _with_step_time(found, side, step_ms)
+        return _folder(place, side)
+    if place.exists() or Path(str(path).rpartition("#")[0]).is_file():
+        return _log(str(path), [read_log(str(path))], "log")
+    raise UsageError(f"--{side} {path}: there is no such file or folder")
 
 
 def _folder(folder: Path, side: Side) -> Evidence:

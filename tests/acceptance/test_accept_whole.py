@@ -1,0 +1,66 @@
+"""A migration with evidence at every level, from captures, training runs and logs of an evaluation."""
+
+from __future__ import annotations
+
+import pytest
+from accept_support import evaluation, migration
+
+from porting.acceptance.accept import accept
+from porting.errors import UsageError
+from porting.parity.state import Level, State
+
+
+def test_all_eight_levels_can_be_a_pass(tmp_path, port):
+    run = migration(tmp_path / "run")
+    sides = [(run, evaluation(tmp_path / f"{side}.log", 0.9)) for side in ("gpu", "npu")]
+    found = accept(*sides)
+    assert {str(level.level): str(level.state) for level in found.levels} == {str(level): "PASS" for level in Level}
+    assert found.passed, (found.decisive, found.overall.reason)
+    words = [word for path in sides[0] for word in ("--source", path)]
+    words += [word for path in sides[1] for word in ("--target", path)]
+    ran = port("accept", *words, "-o", tmp_path / "report")
+    assert (ran.code, ran.out.splitlines()[0][:5]) == (0, "PASS ")
+    assert port("verify", tmp_path / "report").code == 0
+
+
+def test_an_emulated_target_is_a_pass_nowhere(tmp_path, port):
+    run = migration(tmp_path / "run", emulated="float16 saturate")
+    ran = port("accept", "--source", run, "--target", run, "-o", tmp_path / "report")
+    assert ran.code == 1
+    assert "Emulated evidence (float16 saturate)" in ran.out
+    found = accept(run, run)
+    assert found.level(Level.SPEED).state is State.NOT_RUN
+    assert found.emulated
+    log = evaluation(tmp_path / "npu.log", 0.9)
+    beside = accept(run / "source", [run / "target", log], source_step_ms=50, target_step_ms=40)
+    assert beside.level(Level.SPEED).state is State.NOT_RUN, "a time beside it makes it no device"
+
+
+def test_a_slower_target_is_held_to_the_limit_that_was_set(tmp_path):
+    run = migration(tmp_path / "run", seconds=0.2)
+    assert accept(run, run).level(Level.SPEED).state is State.CONDITIONAL
+    assert accept(run, run, speed=2.0).level(Level.SPEED).state is State.FAIL
+    assert accept(run, run, speed=5.0).level(Level.SPEED).state is State.PASS
+
+
+@pytest.mark.parametrize(("margin", "state"), [(0.02, State.PASS), (0.002, State.FAIL)])
+def test_the_margin_of_the_task_is_the_users(tmp_path, margin, state):
+    logs = [evaluation(tmp_path / f"{side}.log", value) for side, value in (("gpu", 0.9), ("npu", 0.89))]
+    assert accept(*logs, margin=margin).level(Level.TASK).state is state
+
+
+def test_curves_have_a_band_and_a_z_of_the_replicas(tmp_path):
+    run = migration(tmp_path / "run")
+    loss = accept(run, run).curves[0]
+    assert loss.name == "loss"
+    assert loss.low is not None
+    assert loss.high is not None
+    assert (loss.low.values <= loss.high.values).all()
+    assert loss.z is not None
+    assert len(loss.z.steps) == 6, "blocks of 10 of 60 steps"
+
+
+def test_two_captures_of_one_side_are_one_too_many(tmp_path):
+    run = migration(tmp_path / "run")
+    with pytest.raises(UsageError, match=r"--source .* and .*: only logs may stand beside"):
+        accept([run, run / "source"], run)
