@@ -238,7 +238,7 @@ class TestShadow:
 class TestPower:
     def test_what_would_have_been_caught_and_what_not(self):
         source, target = clean(Trained())
-        planted = {name: runs(side, 3, 70 + i) for i, (name, side) in enumerate(MISTAKES.items())}
+        planted = {name: runs(side, 6, 70 + i) for i, (name, side) in enumerate(MISTAKES.items())}
         planted = {
             name: tuple(replace(one, series={**one.series, "lr": source.run.series["lr"]}) for one in made)
             for name, made in planted.items()

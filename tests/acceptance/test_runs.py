@@ -34,7 +34,7 @@ def made(tmp_path_factory):
     pytest.importorskip("torch")
     folder = tmp_path_factory.mktemp("made")
     found = train(folder)
-    assert (found.made, found.kept) == (8, 0)
+    assert (found.made, found.kept) == (11, 0)
     return folder
 
 
@@ -120,7 +120,7 @@ class TestMade:
 
     def test_a_planted_mistake_is_another_training(self, made):
         planted = read_planted(made / "runs" / "planted")
-        assert {name: len(found) for name, found in planted.items()} == {"no_decay": 3}
+        assert {name: len(found) for name, found in planted.items()} == {"no_decay": 6}
         source = read_runs(made / "runs" / "source").run
         one = planted["no_decay"][0].series["loss"].values
         assert one[0] == pytest.approx(source.series["loss"].values[0], rel=1e-6)
@@ -143,7 +143,7 @@ class TestMade:
         part.mkdir()
         before = (runs / "source" / "run" / "manifest.json").stat().st_mtime_ns
         found = train(folder)
-        assert (found.made, found.kept) == (2, 6)
+        assert (found.made, found.kept) == (2, 9)
         assert (runs / "source" / "run" / "manifest.json").stat().st_mtime_ns == before
         again, first = (read_runs(one / "runs" / "source").replicas[0] for one in (folder, made))
         assert np.array_equal(again.series["loss"].values, first.series["loss"].values)
@@ -187,7 +187,7 @@ class TestPlan:
         seeds = [one.replica for one in wanted if "replica-" in one.folder.name]
         assert len(seeds) == len(set(seeds)) == 10
         names = {str(one.folder.relative_to(tmp_path)) for one in wanted}
-        assert {"source/run", "target/replica-5", "source/seed-2", "planted/no_decay-2", "target/shadow"} <= names
+        assert {"source/run", "target/replica-5", "source/seed-2", "planted/no_decay-5", "target/shadow"} <= names
         assert {one.side.compute for one in wanted if "shadow" in one.folder.name} == {"float32"}
         plain = {str(one.folder.relative_to(tmp_path)) for one in Plan(side, side).trainings(tmp_path)}
         assert not any("shadow" in name for name in plain)
