@@ -94,13 +94,13 @@ def once(steps: Numbers, *others: Numbers) -> Numbers:
     array([ True, False,  True])
     """
     fresh = np.ones(steps.size, bool)
-    if steps.size < 2 or (np.diff(steps) > 0).all():
+    if steps.size < 2 or (steps[1:] > steps[:-1]).all():
         return fresh
     for lag in range(1, min(NEAR, steps.size - 1) + 1):
         same = steps[lag:] == steps[:-lag]
-        if lag > 1 and not same.any():
-            continue
         for values in others:
+            if not same.any():
+                break
             a, b = values[lag:], values[:-lag]
             same &= (a == b) | (np.isnan(a) & np.isnan(b))
         fresh[lag:] &= ~same

@@ -125,7 +125,7 @@ def _points(events: list[Scalar]) -> Points:
 
 def _seconds(points: Points, events: list[Scalar]) -> dict[str, Points]:
     """Step times, from the clock of the events of one tag."""
-    passed, steps = np.diff([event.time for event in events]), np.diff(points.steps)
+    passed, steps = np.diff([event.time for event in events]), np.diff(points.steps.astype(np.float64))
     good = (steps > 0) & (passed > 0)
     return {"seconds": Points(points.steps[1:][good], passed[good] / steps[good], 1e-6)} if good.any() else {}
 

@@ -29,7 +29,7 @@ def split(points: Points) -> Runs:
     log does not name, and their mean counts.
     """
     steps, values = points.steps, points.values
-    if (np.diff(steps) > 0).all():
+    if (steps[1:] > steps[:-1]).all():
         return Runs((Series(steps, values, points.resolution),))
     ranks = _mean_of_ranks(steps, values)
     if ranks is not None:

@@ -206,6 +206,11 @@ class TestTrainer:
         assert found.series["lr"].resolution == 1e-8
         assert any("carry no step" in limit for limit in found.limits)
 
+    def test_a_line_that_is_there_twice_counts_once(self, read):
+        found = read(self.V4 + self.V4 + self.V4.replace("0.66", "0.99"))
+        assert series(found, "loss") == ([1, 2], [1.4596, 1.4596])
+        assert "1 lines repeated an event, counted once" in found.notes
+
     def test_evaluation_and_summary(self, read):
         found = read(
             self.V4 + "{'eval_loss': 0.5, 'eval_accuracy': 0.86, 'eval_f1': 0.9, 'epoch': 1.0}\n"

@@ -21,6 +21,9 @@ FINAL = line(r"Loss for final step: (?P<loss>\d[\d.]{0,39}\d(?:e[-+]?\d+)?|\d|na
 STEPS = line(r"global_step/sec: (?P<value>%(NUMBER)s)%(END)s")
 EXAMPLES = line(r"examples/sec: (?P<value>%(NUMBER)s)%(END)s")
 
+TWINS = 0.9
+"""Share of neighbours, two by two, that are equal where each rate is printed twice: a torn line may part a few."""
+
 UNNUMBERED = "the rates per second carry no step: they are numbered in their order"
 
 
@@ -85,9 +88,9 @@ def _settle(found: Found) -> Part:
 def _rate(rows: Rows, loss: Points | None, *, inverse: bool) -> tuple[Points, bool]:
     """Rates, at the steps of the loss lines if there is one for each interval; whether they had to be numbered."""
     rates, resolution = rows.columns["value"].values, rows.resolution("value")
-    twice = rates[1:] == rates[:-1]
-    if twice.sum() >= 0.4 * rates.size:
-        rates = rates[np.concatenate(([True], ~twice))]
+    first, second = rates[::2][: rates.size // 2], rates[1::2]
+    if second.size and (first == second).mean() >= TWINS:
+        rates = rates[::2]
     values = rates
     if inverse:
         with np.errstate(divide="ignore"):

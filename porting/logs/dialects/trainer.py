@@ -8,12 +8,15 @@ import numpy as np
 
 from porting.acceptance.trajectory import Metric, Numbers
 from porting.logs.columns import Found, Rows, Token
-from porting.logs.dialect import Dialect, Event, Part, curves, last, line
+from porting.logs.dialect import Dialect, Event, Part, curves, last, line, once, repeats
 from porting.logs.names import metric, series
 
 LINE = line(r"\{('[^{}\n]{2,4000})\}")
 PAIR = re.compile(r"'([\w./@ -]{1,64})': (?:'([^']{0,64})'|([^,'\s]{1,64}))")
 KNOWN = ("loss", "train_loss", "train_runtime", "eval_loss", "eval_runtime")
+
+MOST = 24
+"""Columns by which two lines are held to be the same."""
 
 UNNUMBERED = "the Trainer's lines carry no step: they are numbered in their order from 1"
 SUMMARY = {"train_runtime": "training_seconds", "train_loss": "train_loss", "eval_runtime": "evaluation_seconds"}
@@ -50,13 +53,15 @@ def numbered(loss: Numbers, epoch: Numbers) -> Numbers:
 
 def settle_rows(rows: Rows) -> Part:
     """What the Trainer's entries say, printed or kept in trainer_state.json."""
+    fresh = once(rows.dense("epoch"), *(rows.dense(name) for name in [*rows.columns][:MOST]))
     loss = np.zeros(rows.count, bool)
     if "loss" in rows.columns:
         loss[rows.columns["loss"].rows] = True
+    loss &= fresh
     stepped = "step" in rows.columns
     steps = rows.dense("step") if stepped else numbered(loss, rows.dense("epoch"))
     names = [name for name in rows.columns if name not in ALONE and name not in ("step", "epoch", "eval_runtime")]
-    made = curves(rows, steps, {name: (series(name), 1.0) for name in names})
+    made = curves(rows, steps, {name: (series(name), 1.0) for name in names}, keep=fresh)
     finals = {known: name for name in made if name.startswith("eval_") and (known := metric(name)) is not None}
     metrics: dict[str, Metric] = {}
     for name, to in SUMMARY.items():
@@ -65,7 +70,7 @@ def settle_rows(rows: Rows) -> Part:
     limits = () if stepped else (UNNUMBERED,)
     if "examples_per_second" not in made and (rate := last(rows, "train_samples_per_second")) is not None:
         metrics["examples_per_second"] = rate
-    return Part(made, metrics, finals, limits=limits)
+    return Part(made, metrics, finals, limits=limits, notes=repeats(fresh))
 
 
 def _settle(found: Found) -> Part:
