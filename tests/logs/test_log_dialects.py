@@ -61,6 +61,17 @@ class TestEstimator:
         assert series(found, "examples_per_second") == ([0, 1, 2], rates)
         assert any("carry no step" in limit for limit in found.limits)
 
+    @pytest.mark.parametrize("names", ["total_loss mlm_loss", "loss learning_rate", "loss mlm_loss learning_rate"])
+    def test_tensors_that_a_hook_prints_beside_the_loss(self, read, names):
+        names = names.split()
+        line = "".join(f"{name} = {place + 0.5}, " for place, name in enumerate(names))
+        found = read(f"INFO:tensorflow:{line}step = 300\n{GLOG}{line}step = 400 (10.0 sec)\n")
+        assert series(found, "loss") == ([300, 400], [0.5, 0.5])
+        assert series(found, "seconds") == ([400], [0.1])
+        others = {"learning_rate": "lr"}
+        for place, name in enumerate(names[1:], 1):
+            assert series(found, others.get(name, name))[1] == [place + 0.5] * 2
+
     def test_final_loss(self, read):
         text = "Loss for final step: 0.98728836."
         found = read(f"INFO:tensorflow:{text}\n{GLOG}{text}\n")

@@ -12,10 +12,14 @@ from porting.logs.dialect import Dialect, Event, Part, Points, countable, curves
 from porting.logs.names import metric, series
 from porting.logs.rates import between
 
-LOSS = line(r"loss = (?P<loss>%(NUMBER)s), step = (?P<step>%(WHOLE)s)(?: \((?P<seconds>[\d.]{1,40}) sec\))?%(END)s")
+LOSS = line(
+    r"loss = (?<![\w/]loss = )(?P<loss>%(NUMBER)s), step = (?P<step>%(WHOLE)s)"
+    r"(?: \((?P<seconds>[\d.]{1,40}) sec\))?%(END)s"
+)
 HOOK = line(
     r"(?<!, )(?<!: )(global_step = %(WHOLE)s(?:, [\w/]{1,64} = %(NUMBER)s){1,40}(?: \([\d.]{1,40} sec\))?)%(END)s"
 )
+TENSORS = line(r"((?:[\w/]{1,64} = %(NUMBER)s, ){2,40}(?:global_)?step = %(WHOLE)s(?: \([\d.]{1,40} sec\))?)%(END)s")
 EVALUATED = line(r"Saving dict for global step (%(WHOLE)s: [^\n]{1,4000})$")
 FINAL = line(r"Loss for final step: (?P<loss>\d[\d.]{0,39}\d(?:e[-+]?\d+)?|\d|nan|inf)\.?%(END)s")
 STEPS = line(r"global_step/sec: (?P<value>%(NUMBER)s)%(END)s")
@@ -66,7 +70,7 @@ def _settle(found: Found) -> Part:
     curves_: dict[str, Points] = {}
     notes: tuple[str, ...] = ()
     limits: list[str] = []
-    for kind in ("hook", "loss"):
+    for kind in ("hook", "losses", "rates", "loss"):
         if kind not in found:
             continue
         rows = found[kind]
@@ -125,6 +129,8 @@ DIALECT = Dialect(
     (
         Event("loss", b"loss = ", LOSS, alone=True),
         Event("hook", b"global_step = ", HOOK, hook_fields, alone=True),
+        Event("losses", b"_loss = ", TENSORS, hook_fields),
+        Event("rates", b"_rate = ", TENSORS, hook_fields),
         Event("steps", b"global_step/sec: ", STEPS, alone=True),
         Event("examples", b"examples/sec: ", EXAMPLES, alone=True),
         Event("final", b"Loss for final step: ", FINAL),
