@@ -36,8 +36,9 @@ def curves_of(source: Runs | None, target: Runs | None) -> Iterator[Curve]:
         if name in NO_CURVES or not any(len(side[name].steps) for side in (ours, theirs) if name in side):
             continue
         one, two = _counted_alike(source, target, name) or (ours.get(name), theirs.get(name))
-        low, high = (band(source, name) if source else None) or (None, None)
-        z = z_of(source, target, name) if source and target else None
+        judged = name in FIRST or name.startswith("grad_norm/")
+        low, high = (band(source, name) if source and judged else None) or (None, None)
+        z = z_of(source, target, name) if source and target and judged else None
         yield Curve(name, one, two, low, high, z)
 
 

@@ -5,11 +5,9 @@ Every text that comes from the data is escaped here, because Plotly reads a litt
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
-from math import isfinite, log10
+from collections.abc import Sequence
+from dataclasses import replace
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -17,11 +15,15 @@ import numpy as np
 from porting.acceptance.acceptance import Acceptance, Curve, Pace
 from porting.acceptance.trajectory import Series
 from porting.errors import readable
-from porting.parity.state import Finding, Level
+from porting.report.deviation_map import maps_of
+from porting.report.figure import Figure, Trace, axis, blank
 from porting.report.thin import BUCKETS, kept
 from porting.report.words import Words
 
 SOURCE, TARGET, BAND, INK = "#0b6e99", "#d1603d", "rgba(11,110,153,0.18)", "#3d4852"
+
+FIRST = ("loss", "grad_norm")
+"""Curves that are open; the others open with a click."""
 
 MOST_CURVES = 12
 """Figures of series; a log may hold hundreds of names."""
@@ -30,39 +32,20 @@ MOST_BAD = 100
 """Marks of values that are not finite."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Trace:
-    """A line of a figure. series: all of it; drawn: as Plotly has it, thinned."""
-
-    series: Series
-    drawn: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Figure:
-    """One figure. full: number of a trace in `data` -> all of its points, where it is thinned."""
-
-    name: str
-    title: str
-    data: list[dict[str, Any]]
-    layout: dict[str, Any]
-    full: Mapping[int, Series]
-
-    @property
-    def thinned(self) -> bool:
-        """Whether not every point is drawn."""
-        return bool(self.full)
-
-
 def figures_of(found: Acceptance, words: Words) -> list[Figure]:
     """All figures of a report, in its order."""
-    drawn = [curve for curve in found.curves if curve.source is not None or curve.target is not None]
-    figures = [_curve(number, curve, words) for number, curve in enumerate(drawn[:MOST_CURVES])]
+    figures = [_curve(number, curve, words) for number, curve in enumerate(drawn(found))]
     speed = found.speed
     paces = [speed.source, speed.target] if speed else []
     if any(pace is not None and pace.values is not None and len(pace.values) > 1 for pace in paces):
         figures.append(_steps(paces, words))
-    return [*figures, *_maps(found, words)]
+    return [*figures, *maps_of(found, words)]
+
+
+def drawn(found: Acceptance) -> list[Curve]:
+    """The curves that have a figure: those that stand first, first."""
+    curves = [curve for curve in found.curves if curve.source is not None or curve.target is not None]
+    return sorted(curves, key=lambda curve: curve.name not in FIRST)[:MOST_CURVES]
 
 
 def series_name(name: str, words: Words) -> str:
@@ -84,21 +67,40 @@ def _curve(number: int, curve: Curve, words: Words) -> Figure:
     rows = [("y", [*_band(curve, words), *_sides(curve, words)])]
     apart = difference(curve)
     if apart is not None:
-        rows.append(("y2", [_below(apart, words("difference"), "y2")]))
+        rows.append(("y2", [*_noise(curve), replace(_below(apart, words("difference"), "y2"), difference=True)]))
     if curve.z is not None and len(curve.z.steps):
         rows.append((f"y{len(rows) + 1}", [_below(curve.z, words("z"), f"y{len(rows) + 1}")]))
     traces = [trace for _, row in rows for trace in row]
     title = series_name(curve.name, words)
-    layout = _layout(430 + 130 * (len(rows) - 1)) | {
-        "xaxis": _axis(words("step"), anchor=rows[-1][0], exponentformat="none", separatethousands=True),
+    layout = blank(430 + 130 * (len(rows) - 1)) | {
+        "xaxis": axis(words("step"), anchor=rows[-1][0], exponentformat="none", separatethousands=True),
         "hovermode": "x unified",
         "shapes": [_mark(step) for step in _bad(curve)[:MOST_BAD]],
     }
     labels = [title, words("difference"), words("z")] if apart is not None else [title, words("z")]
-    for (axis, _), low, high, label in zip(rows, *_domains(len(rows)), labels, strict=False):
-        layout[axis.replace("y", "yaxis")] = _axis(label, domain=[low, high])
-    full = {place: trace.series for place, trace in enumerate(traces) if len(trace.series.steps) > 2 * BUCKETS}
-    return Figure(f"curve-{number}", title, [trace.drawn for trace in traces], layout, full)
+    for (place, _), low, high, label in zip(rows, *_domains(len(rows)), labels, strict=False):
+        layout[place.replace("y", "yaxis")] = axis(label, domain=[low, high])
+    data = [trace.drawn for trace in traces]
+    return Figure(f"curve-{number}", title, data, layout, *_full(curve, traces))
+
+
+def _full(curve: Curve, traces: Sequence[Trace]) -> tuple[dict[int, Series], tuple[int, int, int] | None]:
+    """What zooming in draws in full: both sides and their difference, as far as they are thinned.
+
+    Where it can be, the target is left to be the source plus the difference: the difference of two numbers that were
+    stored as float32 would not be theirs.
+    """
+    wanted = {id(series) for series in (curve.source, curve.target) if series is not None}
+    full = {
+        place: trace.series
+        for place, trace in enumerate(traces)
+        if len(trace.series.steps) > 2 * BUCKETS and (id(trace.series) in wanted or trace.difference)
+    }
+    if len(full) < 3:
+        return full, None
+    source, target, apart = full
+    alike = np.array_equal(full[source].steps, full[target].steps) and bool(np.isfinite(full[apart].values).all())
+    return ({source: full[source], apart: full[apart]}, (target, source, apart)) if alike else (full, None)
 
 
 def _domains(rows: int) -> tuple[list[float], list[float]]:
@@ -116,12 +118,27 @@ def _band(curve: Curve, words: Words) -> list[Trace]:
     if curve.low is None or curve.high is None:
         return []
     low, high = _line(curve.low, "", BAND, "y"), _line(curve.high, words("band"), BAND, "y")
-    low.drawn.update(showlegend=False, hoverinfo="skip")
-    high.drawn.update(fill="tonexty", fillcolor=BAND, hoverinfo="skip")
+    low.drawn.update(showlegend=False, hoverinfo="skip", mode="lines")
+    high.drawn.update(fill="tonexty", fillcolor=BAND, hoverinfo="skip", mode="lines")
     return [low, high]
 
 
-def _line(series: Series, name: str, colour: str, axis: str) -> Trace:
+def _noise(curve: Curve) -> list[Trace]:
+    """The band as it lies about the source's own run, for the row of differences: there it can be seen."""
+    if curve.source is None or curve.low is None or curve.high is None:
+        return []
+    around = []
+    for edge in (curve.low, curve.high):
+        steps, ours, theirs = np.intersect1d(curve.source.steps, edge.steps, return_indices=True)
+        around.append(Series(steps, edge.values[theirs] - curve.source.values[ours]))
+    low, high = (_below(edge, "", "y2") for edge in around)
+    for trace in (low, high):
+        trace.drawn.update(hoverinfo="skip", mode="lines", line={"color": BAND, "width": 1})
+    high.drawn.update(fill="tonexty", fillcolor=BAND)
+    return [low, high]
+
+
+def _line(series: Series, name: str, colour: str, place: str) -> Trace:
     points = kept(series.values)
     steps, values = series.steps[points], series.values[points]
     few = len(series.steps) <= 50
@@ -130,16 +147,16 @@ def _line(series: Series, name: str, colour: str, axis: str) -> Trace:
         "mode": "lines+markers" if few else "lines",
         "name": name,
         "x": steps.tolist(),
-        "y": [value if isfinite(value) else None for value in values.tolist()],
-        "yaxis": axis,
+        "y": [float(f"{value:.8g}") if isfinite(value) else None for value in values.tolist()],
+        "yaxis": place,
         "line": {"color": colour, "width": 1.6},
     }
     return Trace(series, drawn)
 
 
-def _below(series: Series, name: str, axis: str) -> Trace:
+def _below(series: Series, name: str, place: str) -> Trace:
     """A line of a lower row, which its axis names."""
-    trace = _line(series, name, INK, axis)
+    trace = _line(series, name, INK, place)
     trace.drawn["showlegend"] = False
     return trace
 
@@ -174,116 +191,8 @@ def _steps(paces: Sequence[Pace | None], words: Words) -> Figure:
             "type": "scatter", "mode": "lines", "name": name, "fill": "tozeroy",
             "x": bins.tolist(), "y": [*shares.tolist(), 0.0], "line": {"color": colour, "width": 1.4, "shape": "hv"},
         })  # fmt: skip
-    layout = _layout(300) | {
-        "xaxis": _axis(words("ms_step")) | {"type": "log"},
-        "yaxis": _axis(words("share")) | {"tickformat": ".0%", "rangemode": "tozero"},
+    layout = blank(300) | {
+        "xaxis": axis(words("ms_step")) | {"type": "log"},
+        "yaxis": axis(words("share")) | {"tickformat": ".0%", "rangemode": "tozero"},
     }
-    return Figure("steps", words("speed"), data, layout, {})
-
-
-_LAYER = re.compile(r"(?<=[._/])(\d{1,4})(?=[._/]|$)")
-
-_MAPS = (
-    (Level.FORWARD, "forced", "forced"),
-    (Level.FORWARD, "free", "free"),
-    (Level.BACKWARD, "", "gradients"),
-    (Level.STEP, "", "one_step"),
-)
-
-MOST_ROWS = 120
-"""Rows of a map; the worst are shown where there are more."""
-
-
-def _maps(found: Acceptance, words: Words) -> Iterable[Figure]:
-    """A map for each kind of measured finding: layers from left to right, what is in a layer from top to bottom."""
-    for level, mode, key in _MAPS:
-        known = [f for f in found.level(level).findings if f.mode == mode and excess(f) is not None]
-        if known:
-            yield _map(key, known, words)
-
-
-def excess(finding: Finding) -> float | None:
-    """The measured value over its limit; None where nothing was measured."""
-    if finding.value is None or not finding.limit:
-        return None
-    return finding.value / finding.limit
-
-
-def _map(key: str, findings: Sequence[Finding], words: Words) -> Figure:
-    worst: dict[tuple[str, int], Finding] = {}
-    for finding in findings:
-        place = _placed(finding.what)
-        if place not in worst or (excess(finding) or 0) > (excess(worst[place]) or 0):
-            worst[place] = finding
-    rows = list(dict.fromkeys(row for row, _ in worst))
-    if len(rows) > MOST_ROWS:
-        top = {row: max(excess(f) or 0 for (r, _), f in worst.items() if r == row) for row in rows}
-        chosen = set(sorted(rows, key=top.__getitem__, reverse=True)[:MOST_ROWS])
-        rows = [row for row in rows if row in chosen]
-    columns = sorted({layer for _, layer in worst})
-    table = [[worst.get((row, column)) for column in columns] for row in rows]
-    data = {
-        "type": "heatmap",
-        "x": [words("no_layer") if column < 0 else str(column) for column in columns],
-        "y": list(range(len(rows))),
-        "z": [[None if f is None else _shade(excess(f)) for f in line] for line in table],
-        "text": [["" if f is None else _hover(f) for f in line] for line in table],
-        "hoverinfo": "text",
-        "zmin": -3, "zmax": 3, "xgap": 1, "ygap": 1,
-        "colorscale": [[0, "#e8f1f5"], [0.45, "#5aa9c4"], [0.5, "#0b6e99"], [0.5001, "#f0b49e"], [1, "#8c1c13"]],
-        "colorbar": {
-            "title": {"text": words("times_limit"), "side": "right"}, "thickness": 12,
-            "lenmode": "pixels", "len": 150,
-            "tickvals": [-3, -2, -1, 0, 1, 2, 3], "ticktext": ["0.001", "0.01", "0.1", "1", "10", "100", "1000"],
-        },
-    }  # fmt: skip
-    layout = _layout(max(220, 120 + 18 * len(rows))) | {
-        "xaxis": {"type": "category", "fixedrange": True},
-        "yaxis": {"autorange": "reversed", "automargin": True, "fixedrange": True, "tickfont": {"size": 10}}
-        | {"tickvals": list(range(len(rows))), "ticktext": [escape(_end(readable(row))) for row in rows]},
-        "plot_bgcolor": "#eef0f2",
-    }
-    return Figure(f"map-{key}", words(key), [data], layout, {})
-
-
-def _placed(name: str) -> tuple[str, int]:
-    """What a tap is within its layer, and which layer that is; -1 outside of any.
-
-    >>> _placed("encoder.layer.3.output"), _placed("pooler")
-    (('encoder.layer.·.output', 3), ('pooler', -1))
-    """
-    found = _LAYER.search(name)
-    return (name, -1) if found is None else (name[: found.start()] + "·" + name[found.end() :], int(found[1]))
-
-
-def _end(name: str, most: int = 32) -> str:
-    """The end of a name, which tells more than its beginning."""
-    return name if len(name) <= most else f"…{name[1 - most :]}"
-
-
-def _shade(share: float | None) -> float | None:
-    if share is None or share != share:  # noqa: PLR0124 - only NaN is unlike itself
-        return None
-    return max(-3.0, min(3.0, log10(share))) if share > 0 else -3.0
-
-
-def _hover(finding: Finding) -> str:
-    value, limit = (f"{number:.3g}" for number in (finding.value or 0.0, finding.limit or 0.0))
-    return f"{escape(readable(finding.what))}<br>{finding.state}: {escape(finding.measure)} {value} / {limit}"
-
-
-def _layout(height: int) -> dict[str, Any]:
-    return {
-        "height": height,
-        "margin": {"l": 64, "r": 16, "t": 36, "b": 44},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "#ffffff",
-        "font": {"family": "system-ui, sans-serif", "size": 12, "color": "#1c242b"},
-        "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "traceorder": "normal"},
-        "dragmode": "zoom",
-    }
-
-
-def _axis(title: str, **values: Any) -> dict[str, Any]:
-    style = {"gridcolor": "#e3e7ea", "zerolinecolor": "#c3cad0", "automargin": True, "exponentformat": "power"}
-    return {"title": {"text": escape(title)}, **style, **values}
+    return Figure("steps", words("speed"), data, layout)

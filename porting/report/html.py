@@ -20,7 +20,8 @@ from porting.acceptance.acceptance import Acceptance
 from porting.acceptance.trajectory import Series
 from porting.convert.columns import jsonable
 from porting.errors import UsageError
-from porting.report.figures import Figure, figures_of
+from porting.report.figure import Figure
+from porting.report.figures import FIRST, drawn, figures_of
 from porting.report.thin import BUCKETS
 from porting.report.view import view
 from porting.report.words import Words
@@ -36,6 +37,7 @@ def html(found: Acceptance, words: Words, *, signer: str = "") -> str:
     Raises: UsageError if Jinja2 or Plotly is not installed.
     """
     figures = figures_of(found, words)
+    curves = [figure for figure in figures if figure.name.startswith("curve-")]
     scripts = [_plotly(), _template("report.js")]
     thinned = any(figure.thinned for figure in figures)
     page: str = _page().render(
@@ -43,7 +45,8 @@ def html(found: Acceptance, words: Words, *, signer: str = "") -> str:
         policy=policy(scripts),
         css=_template("report.css"),
         scripts=scripts,
-        curve_figures=[figure for figure in figures if figure.name.startswith("curve-")],
+        curve_figures=curves,
+        shown_curves=max(1, sum(curve.name in FIRST for curve in drawn(found))),
         map_figures=[figure for figure in figures if figure.name.startswith("map-")],
         step_figures=[figure for figure in figures if figure.name == "steps"],
         thinned=words("thinned", points=2 * BUCKETS) if thinned else "",
@@ -69,7 +72,15 @@ def figures_json(figures: Sequence[Figure]) -> str:
         size = sum(len(one["values"]) + len(one["steps"] or "") for one in packed)
         fits = size <= left
         left -= size if fits else 0
-        rows.append({"name": figure.name, "data": figure.data, "layout": figure.layout, "full": packed if fits else []})
+        rows.append(
+            {
+                "name": figure.name,
+                "data": figure.data,
+                "layout": figure.layout,
+                "full": packed if fits else [],
+                "summed": figure.summed,
+            }
+        )
     text = json.dumps(jsonable(rows), separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 

@@ -60,10 +60,11 @@ def _chain(shown: dict[str, Any], words: Words) -> Iterator[str]:
 def _measured(shown: dict[str, Any], words: Words) -> Iterator[str]:
     sides = [words("source"), words("target")]
     yield from _head(words("curves"))
-    for table in shown["curve_tables"]:
+    tables = [table for table in shown["curve_tables"] if table]
+    for table in tables:
         head = [f"{table['name']}, {words('step')}", *sides, words("difference"), "%"]
         yield from (*_table(head, table["rows"]), "")
-    if not shown["curve_tables"]:
+    if not tables:
         yield plain(words("no_curves"))
     yield from _head(words("speed"))
     if shown["speed"]:

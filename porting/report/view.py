@@ -14,7 +14,8 @@ from porting.acceptance.trajectory import Metric
 from porting.errors import readable
 from porting.parity.state import Finding, Level, State, Verdict
 from porting.report.advice_text import advice_text
-from porting.report.figures import excess, series_name
+from porting.report.deviation_map import excess
+from porting.report.figures import drawn, series_name
 from porting.report.words import Words
 
 MOST = 60
@@ -67,7 +68,7 @@ def view(found: Acceptance, words: Words) -> dict[str, Any]:
         "headline": list(_headline(found, words)),
         "levels": [_level(level, words) for level in found.levels],
         "advice": [advice_text(words, advice) for advice in found.advice],
-        "curve_tables": [table for curve in found.curves if (table := _curve_table(curve, words))],
+        "curve_tables": [_curve_table(curve, words) for curve in drawn(found)],
         "speed": _speed(found, words),
         "qualities": [_quality(quality, words) for quality in found.qualities],
         "counts": [_count(name, pair, words) for name, pair in found.counts.items()],

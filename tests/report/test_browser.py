@@ -82,11 +82,13 @@ def test_a_hundred_thousand_steps_are_smooth_and_small(page, tmp_path):
       return performance.now() - start;
     })()""")
     assert spent < 5000, "milliseconds to zoom in, unpacking included; 300 on an idle machine"
-    shown = page.value("(() => { const d = document.getElementById('curve-0').data[2]; return [d.x, d.y]; })()")
-    steps, values = np.array(shown[0]), np.array(shown[1])
-    inside = (steps >= 50_000) & (steps <= 50_500)
-    assert steps[inside].tolist() == list(range(50_000, 50_501)), "zoomed in, every step is there"
-    assert np.allclose(values[inside], found.curves[0].source.values[50_000:50_501], rtol=1e-6)
+    source, target = (side.values[50_000:50_501] for side in (found.curves[0].source, found.curves[0].target))
+    for name, wanted in (("Source", source), ("Target", target), ("Difference", target - source)):
+        trace = f"document.getElementById('curve-0').data.find((d) => d.name === '{name}')"
+        steps, values = (np.array(page.value(f"{trace}.{axis}")) for axis in "xy")
+        inside = (steps >= 50_000) & (steps <= 50_500)
+        assert steps[inside].tolist() == list(range(50_000, 50_501)), "zoomed in, every step is there"
+        assert np.allclose(values[inside], wanted, rtol=1e-6), name
     assert page.complaints() == []
 
 
@@ -138,3 +140,15 @@ def test_it_prints(page, tmp_path, width):
         page.value("JSON.stringify([...document.querySelectorAll('.figure svg.main-svg')].map((s) => s.clientWidth))")
     )
     assert max(widths) <= width, "and the screen is as it was"
+
+
+@pytest.mark.parametrize("width", [400, 1600])
+def test_more_series_open_with_a_click_and_are_as_wide_as_the_page(page, tmp_path, width):
+    more = (curve(), *(curve(f"grad_norm/layer.{n}", seed=n) for n in range(3)))
+    opened(page, tmp_path / "report.html", acceptance(curves=more), width=width)
+    place = "document.getElementById('curve-2').querySelector('svg')"
+    page.value("document.getElementById('curve-2').closest('details').open = true")
+    page.wait(f"{place}.getBoundingClientRect().width > 0")
+    page.wait(f"Math.abs({place}.getBoundingClientRect().width - document.getElementById('curve-0').clientWidth) < 2")
+    assert page.value("document.documentElement.scrollWidth") <= width
+    assert page.complaints() == []

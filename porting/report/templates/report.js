@@ -46,15 +46,21 @@
     return [x, y];
   };
 
-  const zoomable = (place, full) => {
+  const zoomable = (place, { full, summed }) => {
+    const traces = full.map((one) => one.trace);
     let points = null;
     place.on("plotly_relayout", async (change) => {
       if (!("xaxis.range[0]" in change || "xaxis.autorange" in change || "xaxis.range" in change)) return;
       points ??= await Promise.all(full.map(unpack));
+      if (summed && points.length === full.length) {
+        const [a, b] = [1, 2].map((i) => points[traces.indexOf(summed[i])]);
+        points.push({ ...a, values: Float64Array.from(a.values, (value, i) => value + b.values[i]) });
+        traces.push(summed[0]);
+      }
       const [low, high] = place.layout.xaxis.range;
       const thinned = points.map((one) =>
         thin(one, Math.max(0, first(one, low) - 1), Math.min(one.values.length, first(one, high) + 1)));
-      await Plotly.restyle(place, { x: thinned.map((t) => t[0]), y: thinned.map((t) => t[1]) }, full.map((f) => f.trace));
+      await Plotly.restyle(place, { x: thinned.map((t) => t[0]), y: thinned.map((t) => t[1]) }, traces);
       place.dataset.redrawn = Number(place.dataset.redrawn || 0) + 1;
     });
   };
@@ -66,10 +72,14 @@
       responsive: true, displaylogo: false, displayModeBar: "hover",
       modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
     });
-    if (figure.full.length && "DecompressionStream" in window) zoomable(place, figure.full);
+    if (figure.full.length && "DecompressionStream" in window) zoomable(place, figure);
     places.push(place);
   });
   Promise.all(drawn).then(() => { document.body.dataset.drawn = places.length; });
+
+  document.querySelectorAll("details").forEach((one) => one.addEventListener("toggle", () => {
+    one.querySelectorAll(".js-plotly-plot").forEach((place) => { if (one.open) Plotly.Plots.resize(place); });
+  }));
 
   const opened = [];
   window.addEventListener("beforeprint", () => {
