@@ -69,10 +69,11 @@ def _map(key: str, findings: Sequence[Finding], words: Words) -> Figure:
             "tickvals": [-3, -2, -1, 0, 1, 2, 3], "ticktext": ["0.001", "0.01", "0.1", "1", "10", "100", "1000"],
         },
     }  # fmt: skip
+    plain = {"fixedrange": True, "showgrid": False, "zeroline": False}
+    names = {"tickvals": list(range(len(rows))), "ticktext": [escape(_end(readable(row))) for row in rows]}
     layout = blank(max(220, 120 + 18 * len(rows))) | {
-        "xaxis": {"type": "category", "fixedrange": True},
-        "yaxis": {"autorange": "reversed", "automargin": True, "fixedrange": True, "tickfont": {"size": 10}}
-        | {"tickvals": list(range(len(rows))), "ticktext": [escape(_end(readable(row))) for row in rows]},
+        "xaxis": {"type": "category", **plain},
+        "yaxis": {"autorange": "reversed", "automargin": True, "tickfont": {"size": 10}, **names, **plain},
         "plot_bgcolor": "#eef0f2",
     }
     return Figure(f"map-{key}", words(key), [data], layout)
