@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from porting.parity.mistakes import graph, precision, settings, training, weights
+from porting.parity.mistakes import embeddings, graph, precision, settings, training, weights
 from porting.parity.mistakes.mistake import Mistake
 from porting.parity.state import Level
 from porting.parity.variation import Case, Variation
@@ -32,6 +32,7 @@ CATALOGUE: tuple[Mistake, ...] = (
     *settings.MISTAKES,
     *graph.MISTAKES,
     *_OF_FAMILIES,
+    *embeddings.MISTAKES,
     *weights.MISTAKES,
     *precision.MISTAKES,
     *training.MISTAKES,

@@ -96,7 +96,7 @@ def diagnose(
 
 def _forward(bench: Bench, search: Search, found: _Found, target: Observed) -> None:
     """The taps, forced and then free; and what follows from them if they agree in the end."""
-    _searched(_forced(bench, target), search, found)
+    _searched(replace(_forced(bench, target), wavers=_wavers(_free(bench, target), target)), search, found)
     if found.chance:
         _not_trained(found, target, "rounding and chance cannot be made again: mend it, and run again")
     if not found.searching:

@@ -54,8 +54,8 @@ class Search:
         if not found:
             return self._similar(question)
         found = [trial for trial in found if trial.after <= LIMIT] or found
-        most = max(trial.score for trial in found)
-        best = [trial for trial in found if trial.score == most]
+        found = [trial for trial in found if trial.score == max(one.score for one in found)]
+        best = [trial for trial in found if len(trial.spoiled) == min(len(one.spoiled) for one in found)]
         first = self._narrowed(question, best[0])
         alike = dict.fromkeys(trial.mistake.name for trial in best if trial.mistake.name != first.mistake.name)
         return _explanation(question, first, tuple(alike)), first
@@ -91,8 +91,10 @@ class Search:
         now = stage.deviating(result)
         fall = GAIN if mistake.rounding else inf
         fallen = (name for name, before in question.deviating.items() if now.get(name, 0.0) <= before / fall)
+        explained = frozenset(fallen)
         spoiled = frozenset(name for name in now if name not in question.deviating)
-        return Trial(mistake, chosen[-1], result, after, frozenset(fallen), spoiled)
+        elsewhere = frozenset(name for name in spoiled if not _beside(name, explained))
+        return Trial(mistake, chosen[-1], result, after, explained, spoiled, elsewhere)
 
     def _narrowed(self, question: Question, trial: Trial) -> Trial:
         """The same in those layers only in which it explains something, if it spoils others."""
@@ -130,6 +132,8 @@ class Search:
             return None
         made = {name: stage.noise.floors(name, held.get(name), result.get(name)) for name in stage.order}
         beyond = {name for name, floors in made.items() if floors > LIMIT * ALIKE}
+        if mistake.chance:
+            return self._by_chance(question, mistake, variation, result, made)
         spoiled = frozenset(beyond - question.deviating.keys())
         apart = max(_ratio(made[name], floors) for name, floors in question.deviating.items())
         if apart > log(ALIKE) or not all(
@@ -137,7 +141,27 @@ class Search:
         ):
             return None
         after = stage.floors(question.what, result)
-        return apart + len(spoiled), Trial(mistake, variation, result, after, frozenset(question.deviating), spoiled)
+        explained = frozenset(question.deviating)
+        return apart + len(spoiled), Trial(mistake, variation, result, after, explained, spoiled, frozenset())
+
+    @staticmethod
+    def _by_chance(
+        question: Question, mistake: Mistake, variation: Variation, result: Tensors, made: dict[str, float]
+    ) -> tuple[float, Trial] | None:
+        """Chance differs from run to run: two equal runs of the target must first be apart at the very place."""
+        stage, what = question.stage, question.what
+        if stage.wavers != what or made[what] <= LIMIT:
+            return None
+        explained = frozenset(name for name in question.deviating if made[name] > LIMIT)
+        spoiled = frozenset(name for name, floors in made.items() if floors > LIMIT) - explained
+        left = len(question.deviating) - len(explained)
+        after = stage.floors(what, result)
+        return float(left + len(spoiled)), Trial(mistake, variation, result, after, explained, spoiled, frozenset())
+
+
+def _beside(name: str, explained: frozenset[str]) -> bool:
+    """Whether a tensor is of a layer in which something is explained, or of none as something that is explained."""
+    return layer_of(name) in {layer_of(one) for one in explained}
 
 
 def _explains(before: float, trial: Trial) -> bool:

@@ -93,11 +93,16 @@ def record(
     if Level.WEIGHTS in levels:
         _parameters(net, writer, "weights", net.session.weights())
         tell({"done": "weights"})
+    shapes: dict[str, tuple[int, ...]] = {}
     if Level.FORWARD in levels:
-        _taps(net, writer, "forward", net.session.forward(net.batch, taps), taps)
+        found = net.session.forward(net.batch, taps)
+        shapes = {name: value.shape for name, value in found.items()}
+        _taps(net, writer, "forward", found, taps)
         tell({"done": "forward"})
     if forced_by is not None:
-        _taps(net, writer, "forced", net.session.forward(net.batch, taps, _given(forced_by, taps)), taps)
+        # A tap of another shape than the source's differs already: it goes on as it is, and the rest is still forced.
+        given = {name: v for name, v in _given(forced_by, taps).items() if shapes.get(name, v.shape) == v.shape}
+        _taps(net, writer, "forced", net.session.forward(net.batch, taps, given), taps)
         tell({"done": "forced"})
     if Level.BACKWARD in levels:
         _parameters(net, writer, "gradients", net.session.gradients(net.batch)[1])

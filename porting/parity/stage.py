@@ -18,6 +18,7 @@ class Stage:
     """One set of tensors of both sides: forced taps, gradients, what steps made.
 
     run: the reference's under variations. order: in which they are computed. levels: of the mistakes that show here.
+    wavers: the first tap in which two equal runs of the target differ.
     """
 
     level: Level
@@ -27,6 +28,7 @@ class Stage:
     target: Tensors
     order: tuple[str, ...]
     levels: tuple[Level, ...]
+    wavers: str = ""
 
     def floors(self, name: str, held: Tensors) -> float:
         """How far the target is from what the reference holds."""
@@ -69,7 +71,7 @@ class Question:
 @dataclass(frozen=True, slots=True)
 class Trial:
     """One variation tried. after: floors at the place; explained: places that it brings within the limit; spoiled:
-    those that it takes out of it.
+    those that it takes out of it; elsewhere: those of them that are of layers in which it explains nothing.
     """
 
     mistake: Mistake
@@ -78,8 +80,9 @@ class Trial:
     after: float
     explained: frozenset[str]
     spoiled: frozenset[str]
+    elsewhere: frozenset[str]
 
     @property
     def score(self) -> int:
-        """More is better."""
-        return len(self.explained) - len(self.spoiled)
+        """More is better. What it spoils in other layers does not count: the target may have it in some only."""
+        return len(self.explained) - len(self.spoiled - self.elsewhere)

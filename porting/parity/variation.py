@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -116,6 +117,11 @@ def leaves(config: Any, prefix: str = "") -> dict[str, Any]:
         value = getattr(config, one.name)
         found |= leaves(value, f"{prefix}{one.name}.") if is_dataclass(value) else {prefix + one.name: value}
     return found
+
+
+def patched(name: str, *args: Any) -> AbstractContextManager[Any]:
+    """A context of the reference's framework, which it imports."""
+    return getattr(import_module("porting.backends.torch.mistakes"), name)(*args)  # type: ignore[no-any-return]
 
 
 def same_bits(one: Tensors, two: Tensors) -> bool:

@@ -11,40 +11,15 @@ import re
 import sys
 from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
+from sides import Subject, opened
 
-from porting.backends.protocol import Build
-from porting.model.recipe import LossScale, Schedule
-from porting.model.registry import models
-from porting.parity.diagnose import diagnose
-from porting.parity.observe import observe, taps_of
-from porting.parity.probe import probe_batch, probe_recipe, probe_weights
-from porting.parity.variation import Case
-from porting.testing.tiny import tiny
-
-COPIED = {
-    "torch": (
-        "porting_bert.torch_layers",
-        "porting_bert.torch_backbone",
-        "porting_bert.torch_heads",
-        "porting_bert.torch",
-        "porting_tinybert.torch",
-        "porting_xlnet.torch_layers",
-        "porting_xlnet.torch_transformer",
-        "porting_xlnet.torch_heads",
-        "porting_xlnet.torch",
-        "porting.backends.torch.recipe",
-        "porting.backends.torch.run",
-        "porting.backends.training",
-        "porting.model.update",
-        "porting.model.schedule",
-    ),
-}
+PACKAGES = ("porting_bert", "porting_tinybert", "porting_xlnet")
+SHARED = ("porting.backends.training", "porting.model.update", "porting.model.schedule")
 
 _NUMBERS = itertools.count()
 
@@ -53,32 +28,60 @@ _NUMBERS = itertools.count()
 class Plant:
     """A mistake planted in a port's source.
 
-    mistake: its name in the catalogue; several where another is right as well. model, task: where it is tried.
-    module: whose text is edited. edits: texts to what stands in their place; each must be there exactly once.
-    level: at which it must show. config: changes of the tiny config. also: edits of other modules.
+    mistake: its name in the catalogue; several where another says the same. task: where it is tried. note: which of the
+    ways to make it this is. module: whose text is edited. edits: texts to what stands in their place; each must be
+    there exactly once. also: edits of other modules. level: at which it must show first. config: changes of the tiny
+    config. seen: the level at which the comparison sees it first, if it is another: its floor is of free runs. fast: of the subset that runs by default. unnamed: why the diagnosis cannot name it, if it cannot.
     """
 
     mistake: str | tuple[str, ...]
+    note: str
     model: str
     task: str
     module: str
     edits: Mapping[str, str]
     level: str = "L2"
-    note: str = ""
-    config: tuple[tuple[str, object], ...] = ()
+    seen: str = ""
     also: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    config: tuple[tuple[str, object], ...] = ()
+    framework: str = "torch"
+    fast: bool = False
+    unnamed: str = ""
 
     @property
     def accepted(self):
         return (self.mistake,) if isinstance(self.mistake, str) else self.mistake
 
     @property
+    def subject(self):
+        return Subject(self.model, self.task, self.config)
+
+    @property
     def name(self):
-        return f"{self.model}-{self.task}-{self.accepted[0]}" + (f"-{self.note}" if self.note else "")
+        return f"{self.framework}-{self.model}-{self.task}-{self.accepted[0]}-{self.note}".replace(" ", "_")
 
 
+def made(model, task, rows, framework="torch", **common):
+    """Plants of one model and task. rows: mistake, note, module, edits, and what else a plant has, if anything."""
+    return tuple(
+        Plant(mistake, note, model, task, module, edits, framework=framework, **common, **(rest[0] if rest else {}))
+        for mistake, note, module, edits, *rest in rows
+    )
+
+
+@cache
+def copied(framework):
+    """The modules that a plant copies, and their names in its package."""
+    found = [f"porting.backends.{framework}.{name}" for name in ("run", "recipe")]
+    for package in PACKAGES:
+        folder = Path(find_spec(package).origin).parent
+        found += [f"{package}.{path.stem}" for path in sorted(folder.glob(f"{framework}*.py"))]
+    return {module: module.replace(".", "__") for module in (*found, *SHARED)}
+
+
+@cache
 def source_of(module):
-    return Path(find_spec(module).origin).read_text()
+    return Path(find_spec(module).origin).read_text(encoding="utf-8")
 
 
 def edited(text, edits):
@@ -89,61 +92,26 @@ def edited(text, edits):
 
 
 @contextmanager
-def planted(plant, folder, framework="torch"):
-    """A package that holds the port with the mistake: its name, importable while the context lasts."""
-    package = f"planted_{next(_NUMBERS)}"
+def planted(plant, folder):
+    """A net of the port with the mistake, which lives while the context lasts."""
+    package, names = f"planted_{next(_NUMBERS)}", copied(plant.framework)
     place = folder / package
     place.mkdir()
     (place / "__init__.py").write_text("")
-    copied = {module: module.replace(".", "__") for module in COPIED[framework]}
-    hit = False
-    for module, name in copied.items():
-        text = source_of(module)
-        if module == plant.module:
-            text, hit = edited(text, plant.edits), True
-        if module in plant.also:
-            text = edited(text, plant.also[module])
-        for other, file in copied.items():
+    edits = {plant.module: plant.edits, **plant.also}
+    assert edits.keys() <= names.keys(), f"not copied: {edits.keys() - names.keys()}"
+    own = f"porting_{'bert' if plant.model == 'roberta' else plant.model}.{plant.framework}"
+    for module, name in names.items():
+        text = edited(source_of(module), edits.get(module, {}))
+        for other, file in names.items():
             text = re.sub(rf"\bfrom {re.escape(other)} import", f"from {package}.{file} import", text)
-        own = f"porting_{'bert' if plant.model == 'roberta' else plant.model}.{framework}"
-        (place / f"{framework if module == own else name}.py").write_text(text)
-    assert hit, f"{plant.module} is not copied"
+        (place / f"{plant.framework if module == own else name}.py").write_text(text, encoding="utf-8")
     sys.path.insert(0, str(folder))
     try:
         importlib.invalidate_caches()
-        yield package
+        run = importlib.import_module(f"{package}.porting__backends__{plant.framework}__run")
+        yield lambda: opened(plant.subject, plant.framework, run=run, package=package)
     finally:
         sys.path.remove(str(folder))
         for name in [name for name in sys.modules if name.split(".")[0] == package]:
             del sys.modules[name]
-
-
-@cache
-def case_of(model, task, config=(), seed=0):
-    """A tiny model of a task with the probe's weights and batch, and what the source shows of it."""
-    from porting.backends.torch.run import open_session
-
-    spec = models()[model]
-    made, build = tiny(spec, **dict(config)), Build(task, labels=1 if task == "regression" else 3)
-    session = open_session(spec, made, build)
-    weights = probe_weights(spec, made, build, session.parameters, spec.dialects["pytorch"], seed=seed)
-    batch = probe_batch(spec, made, build, seed=seed)
-    session.load(weights)
-    recipe = replace(probe_recipe(spec), schedule=Schedule("bert", 1e-3, 20, 4), loss_scale=LossScale("static", 1024.0))
-    case = Case(spec, made, build, weights, batch, taps_of(session, spec, made, batch), recipe)
-    return case, observe(open_session(spec, made, build, recipe), case, weights, None)
-
-
-def diagnosed(plant, folder, **options):
-    """What the diagnosis says of a plant."""
-    case, source = case_of(plant.model, plant.task, plant.config)
-    with planted(plant, folder) as package:
-        run = importlib.import_module(f"{package}.porting__backends__torch__run")
-        spec = replace(case.spec, package=package)
-        session = run.open_session(spec, case.config, case.build, case.recipe)
-        target = observe(session, case, case.weights, source.free)
-    return diagnose(case, source, target, detectable=False, **options)
-
-
-def same(one, two):
-    return all(np.array_equal(one[name], two[name]) for name in one)

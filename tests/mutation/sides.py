@@ -38,7 +38,7 @@ _NUMBERS = itertools.count()
 
 @dataclass(frozen=True)
 class Subject:
-    """What is run: a tiny model of a task on the probe. config: changes of the tiny config. batch: a file of features."""
+    """A tiny model of a task on the probe. config: changes of the tiny config. batch: a file of features."""
 
     model: str
     task: str

@@ -2,27 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from porting.parity.variation import Variation
+from porting.parity.variation import Variation, patched
 
 if TYPE_CHECKING:
     from porting.backends.protocol import Build
     from porting_bert.config import BertConfig
 
-TOKENS = {"the last token": -1, "the second token": 1, "the mean of the tokens": None}
+TOKENS: dict[str, int | str] = {
+    "the last token": -1,
+    "the second token": 1,
+    "the mean of the tokens": "mean",
+    "the maximum of the tokens": "amax",
+}
 
 
 def mistakes(config: BertConfig, build: Build) -> dict[str, tuple[Variation, ...]]:
     """By name of the catalogue."""
     tied = build.task in ("mlm", "pretraining")
     pooler = pooler_token() if config.model_type == "bert" else ()
-    ties = (Variation("the decoder's gradient does not reach the table", patch=_untied),) if tied else ()
-    return {"pooler_token": pooler, "decoder_untied": ties}
+    return {
+        "pooler_token": pooler,
+        "decoder_untied": _ties(config) if tied else (),
+        "positions_shifted": _places() if config.model_type == "roberta" else (),
+    }
+
+
+def _ties(config: BertConfig) -> tuple[Variation, ...]:
+    lookups = partial(patched, "lookups_detached", config.vocab_size)
+    return (
+        Variation("the decoder's gradient does not reach the table", patch=_untied),
+        Variation("the gradient of lookups does not reach the table", patch=lookups),
+    )
+
+
+PLACES: dict[str, Callable[[Any, int], Any]] = {
+    "from 0 on, as BERT's": lambda padding, _: _counted(padding),
+    "from pad + 1 on, padding too": lambda padding, pad: _counted(padding) + 1 + pad,
+    "from pad + 2 on": lambda padding, pad: ((~padding).cumsum(1) + 1) * ~padding + pad,
+    "from pad on": lambda padding, pad: (~padding).cumsum(1) * ~padding + pad - 1,
+    "padding is as what stands before it": lambda padding, pad: (~padding).cumsum(1) + pad,
+}
+"""Rows of RoBERTa's table of positions, by where there is padding."""
+
+
+def _counted(padding: Any) -> Any:
+    return (padding | ~padding).cumsum(1) - 1
+
+
+def _places() -> tuple[Variation, ...]:
+    return tuple(Variation(form, patch=partial(_placing, rows)) for form, rows in PLACES.items())
+
+
+@contextmanager
+def _placing(rows: Callable[[Any, int], Any]) -> Iterator[None]:
+    from porting_bert.torch_backbone import Embeddings
+
+    original = Embeddings.places
+
+    def places(self: Embeddings, padding: Any) -> Any:
+        return rows(padding, self.config.pad_token_id).clamp(0, self.config.max_position_embeddings - 1)
+
+    Embeddings.places = places  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Embeddings.places = original  # type: ignore[method-assign]
 
 
 def pooler_token() -> tuple[Variation, ...]:
@@ -31,13 +81,13 @@ def pooler_token() -> tuple[Variation, ...]:
 
 
 @contextmanager
-def _pooling(token: int | None) -> Iterator[None]:
+def _pooling(token: int | str) -> Iterator[None]:
     from porting_bert.torch_backbone import Backbone
 
     original = Backbone.pool
 
     def pool(self: Backbone, sequence: Any, run: Any) -> Any:
-        taken = sequence.mean(1, keepdim=True) if token is None else sequence[:, token][:, None]
+        taken = sequence[:, token][:, None] if isinstance(token, int) else getattr(sequence, token)(1, keepdim=True)
         return original(self, taken, run)
 
     Backbone.pool = pool  # type: ignore[method-assign]

@@ -33,8 +33,8 @@ class Embeddings(nn.Module):
         if self.config.model_type == "roberta":
             padding = ids == self.config.pad_token_id
             words = _unlearned(self._words(ids, run), padding)
-            places = (~padding).cumsum(1) * ~padding + self.config.pad_token_id
-            positions = run.rows(self.position_embeddings(places), "roberta.embeddings.position_embeddings.weight")
+            places = self.position_embeddings(self.places(padding))
+            positions = run.rows(places, "roberta.embeddings.position_embeddings.weight")
             positions = _unlearned(positions, padding)
         else:
             words = self._words(ids, run)
@@ -44,6 +44,10 @@ class Embeddings(nn.Module):
         kinds = table[0] if types is None else F.embedding(types, table)
         total = run.tap("embeddings", self.LayerNorm(words + kinds + positions))
         return run.drop("embeddings", total.to(run.dtype), self.config.hidden_dropout_prob)
+
+    def places(self, padding: Tensor) -> Tensor:
+        """RoBERTa's rows of the table of positions: counted from pad_token_id + 1 on, that one for padding."""
+        return (~padding).cumsum(1) * ~padding + self.config.pad_token_id
 
     def _words(self, ids: Tensor, run: Pass) -> Tensor:
         if self.one_hot:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from porting.parity.variation import Tensors, Variation
+from porting.parity.variation import Tensors, Variation, patched
 from porting_xlnet.config import SUMMARIES
 
 if TYPE_CHECKING:
@@ -25,13 +25,25 @@ def mistakes(config: XLNetConfig, build: Build) -> dict[str, tuple[Variation, ..
     pooled = build.task in ("classification", "regression")
     pretraining = build.task == "pretraining"
     return {
-        "pooler_token": tuple(_summary(build, name) for name in summaries) if pooled else (),
+        "pooler_token": (*(_summary(build, name) for name in summaries), *_tokens()) if pooled else (),
         "relative_shift": _shifts(),
-        "positions_shifted": tuple(Variation(f"by {by}", patch=partial(_positions, by)) for by in (1, -1)),
+        "positions_shifted": (
+            *(Variation(f"by {by}", patch=partial(_positions, by)) for by in (1, -1)),
+            Variation("counted the other way", patch=partial(_positions, 0, -1)),
+        ),
+        "mask_unused": tuple(Variation(form, patch=partial(_masking, order)) for form, order in MASKS.items()),
         "segment_matrix_dropped": (Variation("seg_embed of 0", weights=_without_segments),),
         "token_types_off": (Variation("the same segment for another", weights=_other_segment),),
-        "decoder_untied": (Variation("its gradient does not reach the table", patch=_untied),) if pretraining else (),
+        "decoder_untied": _ties(config) if pretraining else (),
     }
+
+
+def _ties(config: XLNetConfig) -> tuple[Variation, ...]:
+    lookups = partial(patched, "lookups_detached", config.n_token)
+    return (
+        Variation("its gradient does not reach the table", patch=_untied),
+        Variation("the gradient of lookups does not reach the table", patch=lookups),
+    )
 
 
 def _summary(build: Build, name: str) -> Variation:
@@ -49,6 +61,48 @@ def _other_segment(weights: Tensors) -> Tensors:
     return {name: value[::-1] if name.endswith("seg_embed") else value for name, value in weights.items()}
 
 
+MASKS = {"the query stream sees itself": (0, 0), "the content stream does not see itself": (1, 1), "swapped": (1, 0)}
+"""Which of the masks of the content and the query stream stands for either."""
+
+
+@contextmanager
+def _masking(order: tuple[int, int]) -> Iterator[None]:
+    from porting_xlnet.torch_transformer import Transformer
+
+    original = Transformer._masks  # noqa: SLF001 - of the port that this package is
+
+    def masks(self: Transformer, inputs: Any) -> Any:
+        made = original(self, inputs)
+        return made[order[0]], made[order[1]]
+
+    Transformer._masks = masks  # type: ignore[method-assign] # noqa: SLF001 - likewise
+    try:
+        yield
+    finally:
+        Transformer._masks = original  # type: ignore[method-assign] # noqa: SLF001 - likewise
+
+
+def _tokens() -> tuple[Variation, ...]:
+    return tuple(Variation(f"moved by {by}", patch=partial(_summing, by)) for by in (1, -1))
+
+
+@contextmanager
+def _summing(by: int) -> Iterator[None]:
+    """The summary of tokens moved along the sequence: the last is the last but one, or the first."""
+    from porting_xlnet.torch_heads import Summary
+
+    original = Summary.forward
+
+    def forward(self: Summary, sequence: Any, padding: Any, run: Any) -> Any:
+        return original(self, sequence.roll(by, 1), padding, run)
+
+    Summary.forward = forward  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Summary.forward = original  # type: ignore[method-assign]
+
+
 SHIFTS = {
     "one column too far": lambda qlen: qlen + 1,
     "one column too few": lambda qlen: qlen - 1,
@@ -62,7 +116,8 @@ def _shifts() -> tuple[Variation, ...]:
         Variation(form, patch=partial(_shifting, partial(_read_from, start))) for form, start in SHIFTS.items()
     )
     moved = tuple(Variation(f"by {by}", patch=partial(_shifting, partial(_moved, by))) for by in (1, -1))
-    return (*read, *moved, Variation("not shifted", patch=partial(_shifting, _unshifted)))
+    rolled = tuple(Variation(f"rolled by {by}", patch=partial(_shifting, partial(_rolled, by))) for by in (1, -1))
+    return (*read, *moved, *rolled, Variation("not shifted", patch=partial(_shifting, _unshifted)))
 
 
 @contextmanager
@@ -96,6 +151,11 @@ def _moved(by: int, original: Callable[..., Any], score: Any, klen: int) -> Any:
     return original(padded[..., by:] if by > 0 else padded[..., :by], klen)
 
 
+def _rolled(by: int, original: Callable[..., Any], score: Any, klen: int) -> Any:
+    """Columns moved after it, the last to the front."""
+    return original(score, klen).roll(by, -1)
+
+
 def _unshifted(_: Callable[..., Any], score: Any, klen: int) -> Any:
     return score[..., :klen]
 
@@ -115,8 +175,8 @@ class _Unheard:
 
 
 @contextmanager
-def _positions(by: int) -> Iterator[None]:
-    """Distances one greater or less: sines and cosines turned by the angle of one step."""
+def _positions(by: int, sign: int = 1) -> Iterator[None]:
+    """Distances one greater or less: sines and cosines turned by the angle of one step. sign: -1 counts backward."""
     import torch
 
     from porting_xlnet.torch_transformer import Transformer
@@ -130,6 +190,7 @@ def _positions(by: int) -> Iterator[None]:
         if self.config.bi_data:  # the second half of the batch counts the other way
             half = table.shape[0] // 2
             step = torch.stack([step] * half + [-step] * half)[:, None]
+        sine = sign * sine
         turned = sine * step.cos() + cosine * step.sin(), cosine * step.cos() - sine * step.sin()
         return run.tap("positions", torch.cat(turned, -1))
 
@@ -153,7 +214,7 @@ def _untied() -> Iterator[None]:
         try:
             return original(self, sequence, batch, run)
         finally:
-            del vars(self)["transformer"]
+            vars(self).pop("transformer", None)
 
     Pretraining.head = head  # type: ignore[method-assign]
     try:

@@ -2,20 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-Of = Literal["all", "attention", "dense"]
+Of = Literal["all", "attention", "dense", "score", "position", "context"]
 
 _FIRST = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1}
 """Position of the first operand of a product, by operator: what stands before it is added."""
 
 _PIECE = 16
 """Terms of a product that are summed before the sum is rounded: a unit of half precision adds a few at a time."""
+
+
+class _Instead(TorchFunctionMode):
+    """Functions of torch, by name, with others in their place."""
+
+    def __init__(self, others: Mapping[str, Callable[..., torch.Tensor]]) -> None:
+        super().__init__()
+        self._others = others
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        del types
+        return self._others.get(getattr(func, "__name__", ""), func)(*args, **(kwargs or {}))
+
+
+def beside_root(epsilon: float) -> TorchFunctionMode:
+    """LayerNorm that divides by the standard deviation plus epsilon."""
+
+    def normed(value: torch.Tensor, shape: Any, weight: torch.Tensor, bias: torch.Tensor, eps: float) -> torch.Tensor:
+        del shape, eps
+        apart = value - value.mean(-1, keepdim=True)
+        return apart / (apart.square().mean(-1, keepdim=True).sqrt() + epsilon) * weight + bias
+
+    return _Instead({"layer_norm": normed})
+
+
+def gelu_by_sigmoid() -> TorchFunctionMode:
+    """X sigmoid(1.702 x) for gelu: Hendrycks and Gimpel 2016, section 2."""
+    return _Instead({"gelu": lambda value, **_: value * torch.sigmoid(1.702 * value)})
+
+
+def without_tanh() -> TorchFunctionMode:
+    """The identity for tanh, where it is called as such."""
+    return _Instead({"tanh": lambda value: value})
+
+
+@contextmanager
+def lookups_detached(rows: int) -> Iterator[None]:
+    """No gradient reaches the tables of so many rows by lookup."""
+    original = torch.nn.Embedding.forward
+
+    def forward(self: torch.nn.Embedding, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - torch's own
+        found = original(self, input)
+        return found.detach() if self.num_embeddings == rows else found
+
+    torch.nn.Embedding.forward = forward  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.nn.Embedding.forward = original  # type: ignore[method-assign]
 
 
 @contextmanager
@@ -37,13 +89,17 @@ def training() -> Iterator[None]:
 class products(TorchDispatchMode):  # type: ignore[no-untyped-call] # noqa: N801 - a context, named as the others
     """Matrix products of float32 in another arithmetic.
 
-    of: `attention`, batched ones of four axes; `dense`, those with a weight. arithmetic: `float16 result`, operands and
-    result rounded; `float16 operands`; `float16 sums`, the running sum rounded every few terms; `bfloat16 result`.
+    of: `attention`, batched ones of four axes; of these `score`, over the units of a head to keys, `position`, over the
+    units to anything else, `context`, over anything else; `dense`, those with a weight. arithmetic: `float16 result`,
+    operands and result rounded; `float16 operands`; `float16 sums`, the running sum rounded every few terms;
+    `bfloat16 result`. size: units of a head. keys: how many.
     """
 
-    def __init__(self, of: Of, arithmetic: str) -> None:
+    def __init__(self, of: Of, arithmetic: str, size: int = 0, keys: int = 0) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._names = {"all": set(_FIRST), "attention": {"bmm", "baddbmm"}, "dense": {"mm", "addmm"}}[of]
+        batched = {"bmm", "baddbmm"}
+        self._names = {"all": set(_FIRST), "dense": {"mm", "addmm"}}.get(of, batched)
+        self._of, self._size, self._keys = of, size, keys
         self._dtype = torch.bfloat16 if arithmetic.startswith("bfloat16") else torch.float16
         self._way = arithmetic.split()[1]
 
@@ -52,15 +108,22 @@ class products(TorchDispatchMode):  # type: ignore[no-untyped-call] # noqa: N801
     ) -> Any:
         del types
         name = func.overloadpacket.__name__
-        if name not in self._names or args[_FIRST[name]].dtype != torch.float32:
+        at = _FIRST.get(name, 0)
+        if name not in self._names or args[at].dtype != torch.float32 or not self._meant(*args[at : at + 2]):
             return func(*args, **(kwargs or {}))
-        at = _FIRST[name]
         one, two = (args[at + i].to(self._dtype).float() for i in (0, 1))
         product: Callable[..., torch.Tensor] = torch.bmm if one.ndim == 3 else torch.mm
         made = self._summed(product, one, two) if self._way == "sums" else product(one, two)
         if at:
             made = made + args[0].to(self._dtype).float()
         return made if self._way == "operands" else made.to(self._dtype).float()
+
+    def _meant(self, one: torch.Tensor, two: torch.Tensor) -> bool:
+        if self._of == "context":
+            return one.shape[-1] != self._size
+        of_keys = two.shape[-1] == self._keys
+        inner = one.shape[-1] == self._size
+        return {"score": inner and of_keys, "position": inner and not of_keys}.get(self._of, True)
 
     def _summed(self, product: Callable[..., torch.Tensor], one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
         total = product(one[..., :0], two[..., :0, :])

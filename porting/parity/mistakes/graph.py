@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, permutations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -79,6 +79,27 @@ def _missing(case: Case) -> Iterator[Variation]:
             )
 
 
+def _repeated(case: Case) -> Iterator[Variation]:
+    """One layer's weights in the place of another's; its taps are those of its second run."""
+    known = stacks(case.taps)
+    for scope in dict.fromkeys(stack.scope for stack in known):
+        own = tuple(stack for stack in known if stack.scope == scope)
+        for one, other in permutations(range(own[0].count), 2):
+            yield Variation(
+                f"{scope}layer.{one} again in the place of {other}",
+                given=partial(_again, own, one, other),
+                outputs=partial(_without_layer, f"{scope}layer.{other}."),
+            )
+
+
+def _again(own: tuple[Stack, ...], one: int, other: int, given: Tensors) -> Tensors:
+    """The second of both runs gives the taps, whichever it is."""
+    place = max(one, other)
+    fed = {stack.input(one): given[stack.output(one) if place == one + 1 else stack.input(place)] for stack in own}
+    fed |= {stack.output(other): given[stack.output(one)] for stack in own}
+    return {**given, **fed}
+
+
 def _passed_by(own: tuple[Stack, ...], layer: int, given: Tensors) -> Tensors:
     return {**given, **{stack.output(layer): given[stack.input(layer)] for stack in own}}
 
@@ -94,6 +115,7 @@ def _order(case: Case) -> Iterator[Variation]:
         natural = list(range(own[0].count))
         orders = [("reversed", natural[::-1])]
         orders += [(f"{i} after {i + 1}", [*natural[:i], i + 1, i, *natural[i + 2 :]]) for i in natural[:-1]]
+        orders += [("the last first", [*natural[-1:], *natural[:-1]]), ("the first last", [*natural[1:], 0])]
         seen: list[list[int]] = []
         for form, order in orders:
             if order not in seen:
@@ -176,9 +198,21 @@ def _multiplied(one: Scores) -> Array:
     return np.where(one.hidden, np.float32(0), one.plain)
 
 
+def _mask_elsewhere(case: Case) -> Iterator[Variation]:
+    yield from _each(case, [("of queries, not of keys", _of_queries)])
+
+
+def _of_queries(one: Scores) -> Array:
+    if one.hidden.shape[-1] != one.hidden.shape[-2]:
+        return one.masked
+    adder = np.float32(_middle(one.masked - one.plain, one.hidden))
+    return np.where(one.hidden.swapaxes(-1, -2), one.plain + adder, one.plain)
+
+
 def _constant_added(one: Scores) -> Array:
-    """The constant that the target shows, of which sums with scores leave six digits."""
-    return _added(_middle(one.target - one.plain, one.hidden), one)
+    """The constant that the target shows; one that hides nothing is none."""
+    value = _middle(one.target - one.plain, one.hidden)
+    return _added(value, one) if value < -HIDING else one.masked
 
 
 def _constant_filled(one: Scores) -> Array:
@@ -186,7 +220,7 @@ def _constant_filled(one: Scores) -> Array:
 
 
 def _middle(values: Array, where: Array) -> float:
-    return float(f"{np.median(values[where]):.5e}") if where.any() else 0.0
+    return float(np.median(values[where])) if where.any() else 0.0
 
 
 def _scaled(one: Scores) -> Array:
@@ -205,6 +239,8 @@ def _times(factor: float, one: Scores) -> Array:
 MISTAKES = (
     Mistake("layer_missing", "A layer is left out.", Level.FORWARD, _missing, alike="layers"),
     Mistake("layers_out_of_order", "Layers run out of order.", Level.FORWARD, _order, alike="layers"),
+    Mistake("layer_repeated", "A layer runs again in another's place.", Level.FORWARD, _repeated, alike="layers"),
+    Mistake("mask_unused", "A mask is not used, or not as it is meant.", Level.FORWARD, _mask_elsewhere, alike="mask"),
     Mistake("mask_value", "What the mask adds to scores is another number.", Level.FORWARD, _mask_value, alike="mask"),
     Mistake(
         "mask_form",

@@ -16,7 +16,8 @@ class Mistake:
     name: as reports give it. what: one sentence. level: the first at which it shows. forms: the ways to make it in one
     model, derived from its config, weights, batch and taps; none where it cannot be made there. alike: mistakes of one
     class are told apart only by where they show. rounding: whether it is one of precision, whose results differ in
-    rounding whenever sums are ordered otherwise, so that it cannot fall within a floor of exact arithmetic.
+    rounding whenever sums are ordered otherwise, so that it cannot fall within a floor of exact arithmetic. chance:
+    whether two runs of it differ.
     """
 
     name: str
@@ -25,3 +26,4 @@ class Mistake:
     forms: Callable[[Case], Iterable[Variation]]
     alike: str = ""
     rounding: bool = False
+    chance: bool = False

@@ -1,31 +1,31 @@
 """Mistakes of precision and of chance: products in half precision, results that saturate, dropout left on.
 
-Their results are matched by size, place by place, not by value: rounding depends on the order of sums, and dropout on
-a generator.
+Rounding is matched by size, place by place, not by value, as it depends on the order of sums; chance by its place, for
+two runs of the target differ there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from functools import partial
-from importlib import import_module
-from typing import Any
 
 import numpy as np
 
 from porting.model.dropout import Dropout
 from porting.parity.mistakes.mistake import Mistake
 from porting.parity.state import Level
-from porting.parity.variation import Case, Seen, Tensors, Variation
+from porting.parity.variation import Case, Seen, Tensors, Variation, leaves, patched
 
 LARGEST = float(np.finfo(np.float16).max)
 
 
 def _half(case: Case) -> Iterator[Variation]:
-    for of in ("all", "attention", "dense"):
+    size = int(getattr(case.config, "d_head", 0) or getattr(case.config, "head_size", 0))
+    seq = next((value.shape[1] for value in case.batch.values() if value.ndim > 1), 0)
+    for of in ("all", "attention", "dense", *(("score", "position", "context") if size else ())):
         for arithmetic in ("float16 result", "float16 operands", "float16 sums", "bfloat16 result"):
-            yield Variation(f"{arithmetic}, {of} products", patch=partial(_patch, "products", of, arithmetic))
+            patch = partial(patched, "products", of, arithmetic, size, seq)
+            yield Variation(f"{arithmetic}, {of} products", patch=patch)
     for compute in ("float16", "bfloat16"):
         if case.build.compute != compute:
             yield Variation(f"compute {compute}", build={"compute": compute})
@@ -45,13 +45,16 @@ def _saturated(seen: Seen) -> Tensors:
 
 def _dropout(case: Case) -> Iterator[Variation]:
     shapes = {name: value.shape for name, value in case.batch.items()}
-    if case.spec.sites(case.config, case.build, shapes):
-        yield Variation("in an evaluation", build={"dropout": Dropout("own", 1)}, patch=partial(_patch, "training"))
-
-
-def _patch(name: str, *args: Any) -> AbstractContextManager[Any]:
-    """A context of the reference's framework. Imports it."""
-    return getattr(import_module("porting.backends.torch.mistakes"), name)(*args)  # type: ignore[no-any-return]
+    if not case.spec.sites(case.config, case.build, shapes):
+        return
+    rates = {name for name, value in leaves(case.config).items() if "drop" in name and isinstance(value, float)}
+    attention = {name for name in rates if "att" in name}
+    kinds = {"everywhere": set(), "but for attention": attention, "of attention": rates - attention}
+    for form, off in kinds.items():
+        if off != rates and (off or form == "everywhere"):
+            changed = dict.fromkeys(off, 0.0)
+            on = partial(patched, "training")
+            yield Variation(form, config=changed, build={"dropout": Dropout("own", 1)}, patch=on)
 
 
 MISTAKES = (
@@ -59,5 +62,5 @@ MISTAKES = (
     Mistake(
         "float16_accumulation", "Products are made or summed in half precision.", Level.FORWARD, _half, rounding=True
     ),
-    Mistake("dropout_on", "Dropout is left on in an evaluation.", Level.FORWARD, _dropout, rounding=True),
+    Mistake("dropout_on", "Dropout is left on in an evaluation.", Level.FORWARD, _dropout, rounding=True, chance=True),
 )

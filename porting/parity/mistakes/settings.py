@@ -11,7 +11,7 @@ import numpy as np
 from porting.errors import UsageError
 from porting.parity.mistakes.mistake import Mistake
 from porting.parity.state import Level
-from porting.parity.variation import Case, Tensors, Variation, leaves, with_values
+from porting.parity.variation import Case, Tensors, Variation, leaves, patched, with_values
 
 if TYPE_CHECKING:
     from porting.backends.protocol import Array
@@ -25,6 +25,8 @@ _OTHERS = ("relu", "silu", "tanh", "linear")
 
 def _epsilon(case: Case) -> Iterator[Variation]:
     yield from _values(case, lambda name: "layer_norm_eps" in name, EPSILONS)
+    for value in sorted(EPSILONS):
+        yield Variation(f"{value:g} added to the deviation", patch=partial(patched, "beside_root", value))
 
 
 def _gelu(case: Case) -> Iterator[Variation]:
@@ -33,6 +35,8 @@ def _gelu(case: Case) -> Iterator[Variation]:
 
 def _activation(case: Case) -> Iterator[Variation]:
     yield from _values(case, lambda name: "act" in name, _OTHERS, of=(*_GELU, *_OTHERS))
+    yield Variation("gelu by a sigmoid", patch=partial(patched, "gelu_by_sigmoid"))
+    yield Variation("without tanh", patch=partial(patched, "without_tanh"))
 
 
 def _values(
@@ -63,6 +67,10 @@ def _can_be(config: Any, values: dict[str, Any]) -> bool:
 def _token_types(case: Case) -> Iterator[Variation]:
     for name in _named(case, "segment_ids", "seg_id", "token_type_ids"):
         yield Variation(f"{name}: all 0", batch=_of(name, np.zeros_like))
+        yield Variation(f"{name}: all 1", batch=_of(name, np.ones_like))
+        yield Variation(f"{name}: at most 1", batch=_of(name, partial(np.minimum, 1)))
+        for step in (1, -1):
+            yield Variation(f"{name}: moved by {step}", batch=_of(name, partial(np.roll, shift=step, axis=-1)))
         yield Variation(f"{name}: 0 for 1 and 1 for 0", batch=_of(name, _inverted))
         for mask in _named(case, "input_mask", "attention_mask"):
             if case.batch[mask].dtype == case.batch[name].dtype:
@@ -74,6 +82,8 @@ def _mask(case: Case) -> Iterator[Variation]:
     for name in _masks(case):
         yield Variation(f"{name}: not used", batch=partial(_without, (name,)))
         yield Variation(f"{name}: inverted", batch=_of(name, _inverted))
+    if len(_masks(case)) > 1:
+        yield unmasked(case)
 
 
 def _masks(case: Case) -> tuple[str, ...]:
@@ -144,6 +154,6 @@ MISTAKES = (
     Mistake("gelu_form", "The tanh form of gelu stands for the erf form, or the other way.", Level.FORWARD, _gelu),
     Mistake("activation", "The activation is another.", Level.FORWARD, _activation),
     Mistake("token_types_off", "Token types are not used, or not as they are meant.", Level.FORWARD, _token_types),
-    Mistake("mask_unused", "A mask is not used, or inverted.", Level.FORWARD, _mask, alike="mask"),
+    Mistake("mask_unused", "A mask is not used, or not as it is meant.", Level.FORWARD, _mask, alike="mask"),
     Mistake("labels_shifted", "Labels are shifted against what they label.", Level.FORWARD, _labels),
 )

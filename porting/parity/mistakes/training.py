@@ -32,11 +32,26 @@ def _loss_sum(case: Case) -> Iterator[Variation]:
             yield Variation(f"loss {form}", loss=factor)
             for tap in parts:
                 yield Variation(f"{tap} {form}", outputs=partial(_times, tap, factor))
+    for tap in (*parts, "loss"):
+        yield Variation(f"{tap} by other counts", outputs=partial(_recounted, tap))
 
 
 def _times(tap: str, factor: float, seen: Seen) -> Tensors:
     if tap not in seen.taps:
         return seen.taps
+    return {**seen.taps, tap: seen.taps[tap] * np.float32(factor)}
+
+
+def _recounted(tap: str, seen: Seen) -> Tensors:
+    """By the factor that the target shows, if it is a ratio of two numbers of things in this model."""
+    ours, theirs = (float(np.asarray(taps.get(tap, 0.0)).sum()) for taps in (seen.taps, seen.target))
+    if not ours or not theirs:
+        return seen.taps
+    shapes = {tensor.shape for tensor in seen.taps.values()}
+    known = {1, *counts(seen.case), *(prod(shape[a:b]) for shape in shapes for a in range(3) for b in range(a + 1, 6))}
+    numbers = np.array(sorted(known), np.float64)
+    ratios = (numbers[:, None] / numbers).ravel()
+    factor = float(ratios[np.abs(ratios * ours / theirs - 1).argmin()])
     return {**seen.taps, tap: seen.taps[tap] * np.float32(factor)}
 
 
@@ -84,6 +99,30 @@ def _sum_of_gradients(case: Case) -> Iterator[Variation]:
 
 def _bias_correction(case: Case) -> Iterator[Variation]:
     yield from _recipes(case, "bias_correction", lambda r: {"bias_correction": not r.bias_correction})
+    if case.recipe is not None:
+        for form in ("first", "second"):
+            yield Variation(f"of the {form} moment only", recipe=_correcting, patch=partial(_half_corrected, form))
+
+
+def _correcting(recipe: Recipe) -> Recipe:
+    return replace(recipe, bias_correction=True)
+
+
+@contextmanager
+def _half_corrected(form: str) -> Iterator[None]:
+    original = update.rates
+
+    def rates(recipe: Recipe, step: int) -> update.Rates:
+        made, root = original(recipe, step), (1 - recipe.beta2 ** (step + 1)) ** 0.5
+        if form == "second":
+            return replace(made, factor=root)
+        return replace(made, factor=made.factor / root, epsilon=recipe.epsilon)
+
+    vars(training)["rates"] = rates
+    try:
+        yield
+    finally:
+        vars(training)["rates"] = original
 
 
 def _decay(case: Case) -> Iterator[Variation]:
@@ -137,6 +176,13 @@ def _warmup(case: Case) -> Iterator[Variation]:
     if schedule and schedule.kind != "constant":
         yield Variation("one step ahead", patch=partial(_rates_moved, 1))
         yield Variation("one step behind", patch=partial(_rates_moved, -1))
+        for steps in {schedule.warmup + 1, schedule.warmup - 1, 0} - {schedule.warmup, -1}:
+            form = f"a warm-up of {steps:g} steps for {schedule.warmup:g}"
+            yield Variation(form, recipe=partial(_warming, steps))
+
+
+def _warming(steps: float, recipe: Recipe) -> Recipe:
+    return replace(recipe, schedule=replace(recipe.schedule, warmup=steps))
 
 
 @contextmanager

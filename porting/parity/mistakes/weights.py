@@ -119,21 +119,6 @@ def _missing_bias(case: Case) -> Iterator[Variation]:
     yield Variation("all but LayerNorm's", weights=changing(dense, np.zeros_like))
 
 
-def _reversed(case: Case) -> Iterator[Variation]:
-    for pattern, names in patterns(case.weights).items():
-        if re.search(r"word_embeddings?\.", pattern):
-            yield Variation(f"{pattern}, rows", weights=changing(names, lambda table: table[::-1]))
-            yield Variation(f"{pattern}, columns", weights=changing(names, lambda table: table[:, ::-1]))
-            yield Variation(f"{pattern}, read transposed", weights=changing(names, transposed))
-
-
-def _shifted_positions(case: Case) -> Iterator[Variation]:
-    for pattern, names in patterns(case.weights).items():
-        if re.search(r"position_embeddings?\.", pattern):
-            yield Variation("one too far", weights=changing(names, partial(np.roll, shift=-1, axis=0)))
-            yield Variation("one too few", weights=changing(names, partial(np.roll, shift=1, axis=0)))
-
-
 def _swapped(wanted: Callable[[str, str], bool], case: Case) -> Iterator[Variation]:
     """Parts of names whose tensors stand in each other's place: the modules `query` and `key`, or one tensor of them.
 
@@ -237,8 +222,6 @@ MISTAKES = (
     Mistake("query_key_swapped", "Query and key are swapped.", Level.FORWARD, partial(_swapped, _query_key)),
     Mistake("gamma_beta_swapped", "Gamma and beta are swapped.", Level.FORWARD, partial(_swapped, _gamma_beta)),
     Mistake("missing_bias", "A bias is not added.", Level.FORWARD, _missing_bias),
-    Mistake("embeddings_reversed", "The word embeddings stand in reverse.", Level.FORWARD, _reversed),
-    Mistake("positions_shifted", "Position ids are off by one.", Level.FORWARD, _shifted_positions, alike="positions"),
     Mistake("layers_out_of_order", "Layers stand out of order.", Level.FORWARD, _reordered, alike="layers"),
     Mistake("layer_repeated", "All layers have the weights of one.", Level.FORWARD, _repeated, alike="layers"),
     Mistake("tensors_swapped", "Two tensors of one shape are swapped.", Level.FORWARD, partial(_swapped, _neither)),
