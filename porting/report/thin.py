@@ -16,7 +16,7 @@ def kept(values: Numbers, buckets: int = BUCKETS) -> Numbers:
     values: float64 [n]. All of them where there are no more than two a bucket.
 
     >>> kept(np.array([0.0, 5.0, 1.0, 1.0, -3.0, 1.0]), buckets=2).tolist()
-    [0, 1, 4, 5]
+    [0, 1, 3, 4, 5]
     """
     count = len(values)
     if count <= 2 * buckets:

@@ -261,3 +261,4 @@ def test_field_cases_as_they_are_typed(port, tmp_path, side):
     )  # fmt: skip
     assert ran.code == 1
     assert "323.3" in ran.out
+    assert port("verify", tmp_path / "report").code == 0
