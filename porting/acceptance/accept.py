@@ -12,7 +12,15 @@ from porting.acceptance.advice import advice_for
 from porting.acceptance.chain import chain, overall
 from porting.acceptance.evidence import FLOOR, REFERENCE, TRUTH, Evidence, Paths, evidence_of
 from porting.acceptance.judge import judge_trajectory
-from porting.acceptance.measured import FIRST, counts_of, curves_of, qualities_of, speed_of, task_metrics
+from porting.acceptance.measured import (
+    FIRST,
+    counts_of,
+    curves_of,
+    qualities_of,
+    ratio_findings,
+    speed_of,
+    task_metrics,
+)
 from porting.acceptance.regression import regression_against
 from porting.acceptance.single import single_findings
 from porting.acceptance.speed import judge_speed
@@ -140,10 +148,17 @@ def _levels(given: Given, comparison: Comparison | None) -> Iterator[Verdict]:
     if "seconds" in ours.run.series or "seconds" in theirs.run.series or given.speed is not None:
         below = [level for level in tensors if level.level in (Level.FORWARD, Level.BACKWARD, Level.STEP)]
         below = list(chain([*below, *trained]))[2:6]
-        yield judge_speed(ours.run, theirs.run, limit=given.speed, below=below)
+        yield judge_speed(ours.run, theirs.run, limit=_speed_limit(given), below=below)
     metrics = task_metrics(ours.run), task_metrics(theirs.run)
     if any(metrics):
         yield judge_task(*metrics, margin=given.margin, rule=given.rule)
+
+
+def _speed_limit(given: Given) -> float | None:
+    """The user's limit of the step time's ratio: by itself, or as the rule that was asked for has it."""
+    checks = given.rule.checks if given.rule else ()
+    ruled = [bound.limit for check in checks if check.on == "step_time" for bound in check.bounds]
+    return given.speed if given.speed is not None or not ruled else ruled[0]
 
 
 def _by_rule(given: Given, rule: Rule, comparison: Comparison | None) -> Verdict:
@@ -160,6 +175,7 @@ def _by_rule(given: Given, rule: Rule, comparison: Comparison | None) -> Verdict
         findings += single_findings(ours.run, theirs.run, rule)
         task = judge_task(task_metrics(ours.run), task_metrics(theirs.run), rule=rule)
         findings += [one for one in task.findings if one.source in wanted]
+        findings += ratio_findings(rule, ours.run, theirs.run)
     findings += _not_judged(rule, findings)
     judged = [one.state for one in findings if one.state is not State.NOT_RUN]
     limited = [State.CONDITIONAL] if judged and len(judged) < len(findings) else []

@@ -14,6 +14,8 @@ from porting.acceptance.evidence import BY_HAND
 from porting.acceptance.permutation import band, z_of
 from porting.acceptance.speed import ratio_interval, steady
 from porting.acceptance.trajectory import Metric, Runs, Series, Trajectory
+from porting.parity.presets import Rule
+from porting.parity.state import Finding, State
 
 FIRST = ("loss", "grad_norm")
 """The curves that stand first."""
@@ -99,6 +101,26 @@ def _rate(run: Trajectory, sizes: Sequence[str], seconds: float) -> float | None
 def _peak(run: Trajectory) -> float | None:
     series = run.series.get("memory_mb")
     return float(np.nanmax(series.values)) if series is not None and np.isfinite(series.values).any() else None
+
+
+def ratio_findings(rule: Rule, source: Trajectory, target: Trajectory) -> Iterator[Finding]:
+    """A finding for each of a rule's checks on a ratio: of the steady step times, of the peaks of memory."""
+    emulated = source.emulated or target.emulated
+    paces = [pace_of(run) for run in (source, target)]
+    medians = [pace.median if pace else None for pace in paces]
+    pairs: dict[str, list[float | None]] = {"step_time": medians, "memory": [_peak(source), _peak(target)]}
+    for check in rule.checks:
+        if check.on not in pairs:
+            continue
+        ours, theirs = pairs[check.on]
+        if emulated or not ours or not theirs:
+            reason = f"{emulated} is emulated" if emulated else "it was not measured on both sides"
+            yield Finding(check.level, check.on, State.NOT_RUN, reason, source=check.source)
+            continue
+        ratio, bound = theirs / ours, check.bounds[0]
+        state = State.PASS if ratio <= bound.limit else State.FAIL
+        reason = "" if state is State.PASS else f"{ratio:.4g} times the source's"
+        yield Finding(check.level, check.on, state, reason, "", "ratio", ratio, bound.limit, check.source)
 
 
 def task_metrics(run: Trajectory) -> dict[str, Metric]:

@@ -13,7 +13,7 @@ from typing import Literal
 from porting.parity.state import Level
 
 Series = Literal["loss", "grad_norm"]
-Measure = Literal["first abs", "first rel", "mean abs", "mean rel", "cosine", "max abs"]
+Measure = Literal["first abs", "first rel", "mean abs", "mean rel", "cosine", "max abs", "ratio"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +24,25 @@ class Bound:
     limit: float
 
 
+_LEVELS = {
+    "taps": Level.FORWARD,
+    "gradients": Level.BACKWARD,
+    "task": Level.TASK,
+    "step_time": Level.SPEED,
+    "memory": Level.SPEED,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One line of a rule: any of its bounds is enough.
 
-    on: `taps` (forward), `gradients`, or a series of the steps. steps: what the rule wants at least.
-    not_judged: what else the rule says that two captures cannot tell.
+    on: `taps` (forward), `gradients`, a series of the steps, `task`, or `step_time` and `memory`, whose ratio target /
+    source is held to a limit. steps: what the rule wants at least. not_judged: what else the rule says that two
+    captures cannot tell.
     """
 
-    on: Literal["taps", "gradients", "loss", "grad_norm", "task"]
+    on: Literal["taps", "gradients", "loss", "grad_norm", "task", "step_time", "memory"]
     bounds: tuple[Bound, ...]
     source: str
     steps: int = 0
@@ -41,8 +51,7 @@ class Check:
     @property
     def level(self) -> Level:
         """The level that it belongs to."""
-        levels = {"taps": Level.FORWARD, "gradients": Level.BACKWARD, "task": Level.TASK}
-        return levels.get(self.on, Level.TRAJECTORY)
+        return _LEVELS.get(self.on, Level.TRAJECTORY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +97,10 @@ RULES: Mapping[str, Rule] = {
         Rule(
             "mindspeed",
             (
-                Check("loss", (Bound("mean rel", 0.02),), f"{_MINDSPEED}: loss", not_judged="memory and time"),
+                Check("loss", (Bound("mean rel", 0.02),), f"{_MINDSPEED}: loss"),
                 Check("grad_norm", (Bound("mean rel", 0.1),), f"{_MINDSPEED}: gradient norm"),
+                Check("step_time", (Bound("ratio", 1.05),), f"{_MINDSPEED}: time"),
+                Check("memory", (Bound("ratio", 1.1),), f"{_MINDSPEED}: memory"),
             ),
         ),
         Rule("modelzoo", (Check("task", (), f"{_ZOO}: accuracy at least 99 % of the GPU's"),)),

@@ -35,7 +35,7 @@ def read_rule(path: Path) -> Rule:
     """A rule from a TOML file.
 
         [[check]]
-        on = "taps"                # or gradients, loss, grad_norm
+        on = "taps"                # or gradients, loss, grad_norm; step_time, memory with the measure ratio
         source = "our own: chapter 3"
         any = [{ measure = "cosine", limit = 0.999 }, { measure = "max abs", limit = 1e-4 }]
         steps = 0                  # that loss and grad_norm need at least
@@ -59,7 +59,7 @@ def _check(path: Path, place: str, values: Any) -> Check:
     if not isinstance(bounds, list) or not bounds or not isinstance(values.get("source"), str):
         raise FormatError(path, place, "wanted on, source and any = [{ measure, limit }, …]")
     unknown = values.keys() - {"on", "source", "any", "steps"}
-    if unknown or values.get("on") not in ("taps", "gradients", "loss", "grad_norm"):
+    if unknown or values.get("on") not in ("taps", "gradients", "loss", "grad_norm", "step_time", "memory"):
         raise FormatError(path, place, f"on = {values.get('on')!r}, unknown keys {sorted(unknown)}")
     return Check(
         values["on"], tuple(_bound(path, place, one) for one in bounds), values["source"], values.get("steps", 0)
@@ -83,13 +83,21 @@ def rule_findings(
     for check in rule.checks:
         if check.on in ("loss", "grad_norm"):
             yield _series(check, source, target)
-        elif check.on == "task":
-            yield Finding(check.level, "accuracy", State.NOT_RUN, "two captures hold no task", source=check.source)
+        elif check.on in _ELSEWHERE:
+            yield Finding(check.level, check.on, State.NOT_RUN, _ELSEWHERE[check.on], source=check.source)
         else:
             found = [one for one in compared if one.pair.level is check.level and one.pair.mode != "forced"]
             yield from (_tensor(check, one) for one in found)
             if not found:
                 yield Finding(check.level, check.on, State.NOT_RUN, "none were captured", source=check.source)
+
+
+_ELSEWHERE = {
+    "task": "two captures hold no task",
+    "step_time": "two captures hold no steady state",
+    "memory": "two captures hold no peak of memory",
+}
+"""What `port accept` judges, which has logs and training runs."""
 
 
 def _tensor(check: Check, compared: Compared) -> Finding:

@@ -64,3 +64,19 @@ def test_two_captures_of_one_side_are_one_too_many(tmp_path):
     run = migration(tmp_path / "run")
     with pytest.raises(UsageError, match=r"--source .* and .*: only logs may stand beside"):
         accept([run, run / "source"], run)
+
+
+@pytest.mark.parametrize(("seconds", "state"), [(0.051, State.PASS), (0.06, State.FAIL)])
+def test_a_rule_on_the_step_time(tmp_path, seconds, state):
+    run = migration(tmp_path / "run", seconds=seconds)
+    found = accept(run, run, criteria="mindspeed")
+    assert found.rule is not None
+    (timed,) = (one for one in found.rule.findings if one.what == "step_time")
+    assert (timed.state, timed.limit) == (state, 1.05)
+    assert timed.value == pytest.approx(seconds / 0.05)
+    rule = tmp_path / "ours.toml"
+    rule.write_text('[[check]]\non = "step_time"\nsource = "ours"\nany = [{ measure = "ratio", limit = 1.5 }]\n')
+    ours = accept(run, run, criteria=str(rule))
+    assert ours.rule is not None
+    assert ours.rule.state is State.PASS
+    assert ours.level(Level.SPEED).state is State.PASS, "the limit is the user's to set"

@@ -129,7 +129,7 @@ def test_a_mapping_pairs_names_and_axes(source: Capture, floor: Floor, tmp_path:
     [
         ("mindformers", [State.CONDITIONAL] * 3),
         ("verl", [State.CONDITIONAL]),
-        ("mindspeed", [State.CONDITIONAL] * 2),
+        ("mindspeed", [State.CONDITIONAL] * 2 + [State.NOT_RUN] * 2),
         ("modelzoo", [State.NOT_RUN]),
     ],
 )
