@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from porting.testing.suite.choice import (
     BACKEND,
     LEVELS,
     SOURCE,
+    TRAJECTORY,
     Case,
     Choice,
     Target,
@@ -115,7 +116,7 @@ def _expected(config: pytest.Config, choice: Choice) -> dict[str, tuple[Expected
     known = [*everything, *(str(case) for case in Choice("", None, (), "").cases())]
     folder = Path(config.option.expected)
     labels = [target.label for target in choice.targets]
-    return {label: read_expected(folder / f"{label}.toml", known, LEVELS) for label in labels}
+    return {label: read_expected(folder / f"{label}.toml", known, (*LEVELS, *TRAJECTORY)) for label in labels}
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -144,10 +145,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Cases by what a test asks for: parity_level, parity_dialect, or parity_case alone."""
+    """Cases by what a test asks for: parity_trained, parity_level, parity_dialect, or parity_case alone."""
     choice = metafunc.config.stash[CHOICE]
     rows: list[tuple[Any, ...]]
-    if "parity_level" in metafunc.fixturenames:
+    if "parity_trained" in metafunc.fixturenames:
+        rows = [(t, c, lv) for t in choice.targets for c in choice.trained_of(t) for lv in TRAJECTORY]
+        _parametrize(metafunc, "parity_target, parity_case, parity_level", rows, "{0.label}-{1}-{2}")
+    elif "parity_level" in metafunc.fixturenames:
         rows = [(t, c, lv) for t in choice.targets for c in choice.cases_of(t) for lv in LEVELS]
         _parametrize(metafunc, "parity_target, parity_case, parity_level", rows, "{0.label}-{1}-{2}")
     elif "parity_dialect" in metafunc.fixturenames:
@@ -205,6 +209,21 @@ def parity_verdict(parity_evidence: Evidence, parity_target: Target, parity_case
         return parity_evidence.verdict(parity_target, parity_case, Level(level), mode)
     except PortError as error:
         pytest.fail(f"{parity_case}: {error}", pytrace=False)
+
+
+@pytest.fixture
+def parity_trained(
+    parity_evidence: Evidence, parity_target: Target, parity_case: Case, parity_level: str
+) -> Callable[[], Verdict]:
+    """Gives the verdict of L5 or L6 when it is called. Fails with what the case was refused by."""
+
+    def trained() -> Verdict:
+        try:
+            return parity_evidence.trained(parity_target, parity_case, Level(parity_level))
+        except PortError as error:
+            pytest.fail(f"{parity_case}: {error}", pytrace=False)
+
+    return trained
 
 
 @pytest.fixture

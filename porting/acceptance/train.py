@@ -69,7 +69,7 @@ class Plan:
         for name, side in sides.items():
             for number in range(1, self.replicas + 1):
                 yield Training(side, folder / name / f"replica-{number}", replica=_APART[name] + number)
-        if self.shadow and any(side.compute != "float32" or side.resolved.emulated for side in sides.values()):
+        if self.shadow:
             yield from self._shadows(folder)
         for number in range(1, self.seeds + 1):
             yield Training(self.source, folder / "source" / f"seed-{number}", order=number)
@@ -79,9 +79,11 @@ class Plan:
                 yield Training(self.source, place, replica=_APART["planted"] + number, planted=mistake)
 
     def _shadows(self, folder: Path) -> Iterator[Training]:
-        plain = replace(self.target.resolved, emulated="") if self.target.resolved.emulated else self.target.resolved
-        for name, side in (("source", self.source), ("target", replace(self.target, resolved=plain))):
-            exact = side.at("float32")
+        """In float32, of each side that is not: what a device's arithmetic was emulated for runs without that."""
+        for name, side in (("source", self.source), ("target", self.target)):
+            if side.compute == "float32" and not side.resolved.emulated:
+                continue
+            exact = replace(side, compute="float32", resolved=replace(side.resolved, emulated=""))
             yield Training(exact, folder / name / "shadow")
             for number in range(1, self.replicas + 1):
                 yield Training(exact, folder / name / f"shadow-{number}", replica=_APART[name] + number)

@@ -23,6 +23,9 @@ TRAINED = ("L3", "L4")
 LEVELS = ("L0", "L1", "L2 free", "L2 forced", *TRAINED)
 """What is asked of every case."""
 
+TRAJECTORY = ("L5", "L6")
+"""What is asked of one case, which is trained: it takes as long as all that the others take."""
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -88,6 +91,14 @@ class Choice:
         """The cases that a target is run on."""
         found = self.cases()
         return [case for case in found if case.task == self._first(case.model)] if target.smaller else found
+
+    def trained_of(self, target: Target) -> list[Case]:
+        """The cases that are trained on a target: one task of each model that is named, of the first without names."""
+        known: dict[str, list[Case]] = {}
+        for case in self.cases_of(target):
+            known.setdefault(case.model, []).append(case)
+        cases = [next((case for case in own if case.task == self._first(name)), own[0]) for name, own in known.items()]
+        return cases if self.models else cases[:1]
 
     def subject(self, case: Case) -> Subject:
         """What is run. Raises: PortError for a config or a checkpoint that makes no sense."""

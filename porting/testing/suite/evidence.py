@@ -4,6 +4,7 @@ FOLDER/GROUP.lock, GROUP.done       who makes a group's captures holds the lock,
 FOLDER/origin/CASE/                 the source: see porting.parity.origin
 FOLDER/weights/CASE.safetensors     its weights, in the family's first dialect
 FOLDER/TARGET/CASE/                 a target, and what came of it: comparison.json, or problem.txt
+FOLDER/TARGET/CASE/runs             of a case that is trained: see porting.acceptance.runs
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from porting.acceptance.shadow import STEPS
+from porting.acceptance.speed import HUNDREDS, NEEDED
+from porting.acceptance.train import Plan, train, training_recipe
 from porting.checkpoint.write import write
 from porting.errors import PortError, UsageError
 from porting.parity.compare import Comparison
 from porting.parity.floor import Floor
 from porting.parity.floor_file import read_floor, write_floor
 from porting.parity.measure_floor import REPLICAS
-from porting.parity.origin import Origin, exact_backend, floor_in
+from porting.parity.origin import Origin, exact_backend, floor_in, lower, reference_side
 from porting.parity.parity import judged, target_takes
 from porting.parity.probe import probe_recipe
 from porting.parity.reader import read_capture
@@ -40,7 +44,7 @@ class Evidence:
     selected: Sequence[Case]
 
     def verdict(self, target: Target, case: Case, level: Level, mode: str = "") -> Verdict:
-        """One level of a case on a target. mode: of L2, `free` or `forced`.
+        """One level of a case on a target. mode: of L2, `free` or `forced`; both without one.
 
         Raises: UsageError with what the case was refused by.
         """
@@ -53,10 +57,31 @@ class Evidence:
         if found["target"]["state"] == "crashed":
             crash = Finding(level, "target run", State.CRASHED, found["target"]["reason"])
             return verdict_of(level, [crash], emulated=verdict.emulated)
-        if level is not Level.FORWARD:
+        if level is not Level.FORWARD or not mode:
             return verdict
         own = [one for one in verdict.findings if (one.mode == "forced") == (mode == "forced")]
         return verdict_of(level, own, emulated=verdict.emulated)
+
+    def trained(self, target: Target, case: Case, level: Level) -> Verdict:
+        """L5 or L6 of a case, which is trained on both sides when it is first asked for.
+
+        Raises: UsageError with what it was refused by.
+        """
+        forward, backward, step = (self.verdict(target, case, one) for one in NEEDED[:3])
+        place = self._target(target, case)
+        with _locked(place.with_name(f"{place.name}.lock")):
+            found = train(self._plan(target, case), place, limit=HUNDREDS, below=[forward, backward, step])
+        if self.choice.report:
+            path = Path(self.choice.report) / target.label / "training" / f"{case}.json"
+            self._note(path, json.dumps(found.to_json(), indent=1) + "\n")
+        return found.trajectory if level is Level.TRAJECTORY else found.speed
+
+    def _plan(self, target: Target, case: Case) -> Plan:
+        side = self._origin(case).side
+        one = replace(side, recipe=training_recipe(side.subject.spec, STEPS), steps=STEPS)
+        two = replace(one, resolved=target.resolved)
+        # As at L2, lower precision is held against the source at that precision: it trains in its own way.
+        return Plan(reference_side(one, two) if lower(two) else one, two)
 
     def weights(self, case: Case) -> Path:
         """The source's weights as a file, in the family's first dialect. Raises: UsageError if they were refused."""
