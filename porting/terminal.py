@@ -44,7 +44,11 @@ def progress(title: str, *, quiet: bool = False) -> Iterator[Report | None]:
 def show(what: Mapping[str, Any] | Sequence[str]) -> None:
     """A result on standard output: JSON of a mapping, or lines that nothing in a file's name can break."""
     lines = [json.dumps(what, indent=1)] if isinstance(what, Mapping) else map(readable, what)
-    sys.stdout.write("\n".join(lines) + "\n")
+    text = "\n".join(lines) + "\n"
+    try:
+        sys.stdout.write(text)
+    except UnicodeEncodeError:  # a terminal of few characters shows the others by their numbers
+        sys.stdout.write(text.encode("ascii", "backslashreplace").decode())
 
 
 def fail(text: str) -> None:

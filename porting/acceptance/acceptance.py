@@ -69,9 +69,9 @@ class Pace:
     """How fast one side is.
 
     median, p95: seconds of a step once it is steady; jitter: half the range from the 16th to the 84th percentile over
-    the median. warm_up: steps before that, and first: seconds of the first of them, compilation included. values:
-    seconds [steps], None where only a number was given by hand. examples, tokens: per second, where the size of a batch
-    is known. memory_mb: the peak.
+    the median. warm_up: steps before that; first: seconds of the first of them; compile: seconds that they took beyond
+    as many steady ones. values: seconds [steps], None where only a number was given by hand. examples, tokens: per
+    second, where the size of a batch is known. memory_mb: the peak.
     """
 
     median: float
@@ -80,6 +80,7 @@ class Pace:
     steps: int = 0
     warm_up: int = 0
     first: float | None = None
+    compile: float | None = None
     values: Numbers | None = None
     examples: float | None = None
     tokens: float | None = None

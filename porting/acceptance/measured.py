@@ -81,6 +81,7 @@ def pace_of(run: Trajectory) -> Pace | None:
     made = Pace(
         found.median,
         first=float(known[0]) if found.first else None,
+        compile=found.compile if found.first else None,
         examples=_rate(run, ("batch_size",), found.median),
         tokens=_rate(run, ("tokens",), found.median) or _rate(run, ("batch_size", "seq_length"), found.median),
         memory_mb=_peak(run),

@@ -147,6 +147,6 @@ def _speed(speed: Speed) -> dict[str, Any]:
 def _pace(pace: Pace | None) -> dict[str, Any] | None:
     if pace is None:
         return None
-    names = "median p95 jitter steps warm_up first examples tokens memory_mb given".split()
+    names = "median p95 jitter steps warm_up first compile examples tokens memory_mb given".split()
     values = None if pace.values is None else pace.values.tolist()
     return {**{name: getattr(pace, name) for name in names}, "values": values}

@@ -200,7 +200,7 @@ def _speed(found: Acceptance, words: Words) -> dict[str, Any] | None:
 
 
 def _paces(source: Pace | None, target: Pace | None, words: Words) -> Iterator[Row]:
-    for name, attribute in (("median", "median"), ("p95", "p95"), ("first_step", "first")):
+    for name, attribute in (("median", "median"), ("p95", "p95"), ("first_step", "first"), ("compile", "compile")):
         yield words(name), *(_milliseconds(pace, attribute, words) for pace in (source, target))
     jitter = [_known(pace, "jitter") for pace in (source, target)]
     yield words("jitter"), *(NOTHING if value is None else f"{100 * value:.3g} %" for value in jitter)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from made import google_bert, save
 
-from porting.terminal import number, size
+from porting.terminal import number, show, size
 
 
 def on_a_terminal(*words: object) -> tuple[int, bytes, bytes]:
@@ -67,3 +68,10 @@ def test_bytes_for_people(count: float, want: str) -> None:
 @pytest.mark.parametrize(("count", "want"), [(0, "0"), (24_000, "24 k"), (336_226_108, "336 M"), (7e9, "7 G")])
 def test_counts_for_people(count: float, want: str) -> None:
     assert number(count) == want
+
+
+def test_a_terminal_of_few_characters_shows_the_others_by_their_numbers(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="ascii", write_through=True))
+    show(["a → Σ"])
+    assert written.getvalue() == b"a \\u2192 \\u03a3\n"

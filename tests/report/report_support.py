@@ -61,7 +61,15 @@ def curve(name: str = "loss", steps: int = 200, seed: int = 0, gap: float = 0.0)
 def pace(seconds: float, seed: int = 0) -> Pace:
     values = np.random.default_rng(seed).lognormal(np.log(seconds), 0.03, 300)
     return Pace(
-        float(np.median(values)), float(np.quantile(values, 0.95)), 0.03, 300, 5, 40 * seconds, values, 16 / seconds
+        float(np.median(values)),
+        float(np.quantile(values, 0.95)),
+        0.03,
+        300,
+        5,
+        40 * seconds,
+        39 * seconds,
+        values,
+        16 / seconds,
     )
 
 
