@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from porting.acceptance.names import POWER, PRECONDITIONS
+from porting.acceptance.names import DESCENT, POWER
 from porting.acceptance.trajectory import Runs, Trajectory
 from porting.parity.state import Finding, Level, State, Verdict
 
@@ -30,12 +30,17 @@ def caught(source: Runs, planted: Mapping[str, Sequence[Trajectory]], judge: Jud
 
 
 def _decided(verdict: Verdict) -> tuple[State, str]:
-    """The worst of what was judged; NOT_RUN is no detection."""
-    for state in (State.FAIL, State.CONDITIONAL):
-        found = [one for one in verdict.findings if one.state is state and one.what not in PRECONDITIONS[-1:]]
-        if found:
-            return state, found[0].what
-    return State.PASS, ""
+    """FAIL, or CONDITIONAL with something beyond its limit: what is no PASS for want of evidence was not detected."""
+    failed = [one.what for one in verdict.findings if one.state is State.FAIL]
+    if failed:
+        return State.FAIL, failed[0]
+    seen = [one.what for one in verdict.findings if one.state is State.CONDITIONAL and _beyond(one)]
+    return (State.CONDITIONAL, seen[0]) if seen else (State.PASS, "")
+
+
+def _beyond(finding: Finding) -> bool:
+    at_least = finding.what == DESCENT
+    return finding.value is not None and finding.limit is not None and finding.value > finding.limit and not at_least
 
 
 def power_finding(found: Sequence[Caught]) -> Finding:

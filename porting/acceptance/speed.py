@@ -21,6 +21,9 @@ LEAST = 10
 OUTLIER = 2.0
 """Medians: a step that takes longer is counted, not left out."""
 
+LONGEST = 20_000
+"""Steps in whose first half a warm-up is looked for."""
+
 RESAMPLES = 2000
 NEEDED = (Level.FORWARD, Level.BACKWARD, Level.STEP, Level.TRAJECTORY)
 
@@ -58,7 +61,7 @@ def steady(values: Numbers) -> Steady:
     known = times[np.isfinite(times) & (times > 0)]
     if not known.size:
         raise UsageError("step times: wanted seconds above 0, got none")
-    first = _changepoint(np.log(known))
+    first = _changepoint(np.log(known[:LONGEST]))
     rest = known[first:]
     median = float(np.median(rest))
     low, high, p95 = (float(value) for value in np.quantile(rest, [0.16, 0.84, 0.95]))

@@ -251,6 +251,14 @@ class TestPower:
         assert "not seen: no clipping" in found.reason
         assert found.value == pytest.approx(7 / 8)
 
+    def test_a_planted_run_alone_is_caught_by_a_failure_only(self):
+        """What is CONDITIONAL for want of replicas was not detected."""
+        source, target = clean()
+        planted = {"hidden": runs(EXACT, 1, 80), "wrong": runs(replace(EXACT, weights=1), 1, 80)}
+        (found,) = named(judge_trajectory(source, target, planted=planted), POWER)
+        assert "wrong by precondition: weights" in found.reason
+        assert "not seen: hidden" in found.reason
+
     def test_a_setting_that_catches_nothing_is_a_condition(self):
         source, target = clean()
         found = judge_trajectory(source, target, planted={"nothing": runs(EXACT, 3, 80)})

@@ -64,6 +64,9 @@ class TestSteady:
     def test_a_run_that_slows_down_has_no_warm_up(self):
         assert steady(np.r_[times(50), times(150, 0.2)]).first == 0
 
+    def test_a_million_steps_take_no_time(self):
+        assert steady(times(10**6, warm=(9.0,) * 5)).first == 5
+
     def test_few_steps(self):
         assert steady(np.array([0.1])).median == 0.1
         assert steady(np.array([5.0, 0.1, 0.1])).first <= 1
