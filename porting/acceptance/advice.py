@@ -122,7 +122,7 @@ def _gradient_scale(found: Acceptance, loss: Curve | None) -> Iterator[Advice]:
 def _speed(found: Acceptance) -> Iterator[Advice]:
     ratio = found.speed.ratio if found.speed else None
     counted = {name: str(pair[1]) for name, pair in found.counts.items() if pair[1]}
-    if ratio is not None and ratio >= SLOWER:
+    if ratio is not None and ratio >= SLOWER and not found.emulated:
         key = "ratio_hundreds" if ratio >= HUNDREDS else "slower"
         yield Advice(key, Level.SPEED, {"ratio": f"{ratio:.4g}", **counted})
     steps = max((len(curve.target.steps) for curve in found.curves if curve.target is not None), default=0)

@@ -12,6 +12,7 @@ import numpy as np
 
 from porting.acceptance.acceptance import Kind, Party
 from porting.acceptance.inputs import inputs_of
+from porting.acceptance.permutation import BLOCK
 from porting.acceptance.runs import read_planted, read_runs, trajectory_of
 from porting.acceptance.trajectory import Runs, Series, Trajectory
 from porting.errors import FormatError, UsageError
@@ -123,7 +124,8 @@ def _capture(path: Path, kind: Kind, folder: Path, judged_by: Mapping[str, Path]
         str(path), kind, f"{manifest.model} on {manifest.backend}", environment_of(manifest),
         inputs_of([folder, *judged_by.values()]), notes=manifest.notes, emulated=manifest.emulated,
     )  # fmt: skip
-    runs = Runs(trajectory_of(capture)) if len(capture.steps) > 1 else None
+    # Fewer steps than a block of the permutation test are those of L4, and no training run.
+    runs = Runs(trajectory_of(capture)) if len(capture.steps) >= BLOCK else None
     return Evidence(party, folder, judged_by, runs)
 
 

@@ -33,6 +33,9 @@ def changes(previous: Mapping[str, Any], found: Acceptance) -> Iterator[Change]:
         )
     if previous["criteria"] != found.criteria:
         yield Change("criteria", previous["criteria"], found.criteria, "other")
+    for side, party in (("source", found.source), ("target", found.target)):
+        if previous[side]["name"] != party.name:
+            yield Change(side, previous[side]["name"], party.name, "other")
     before = {level["level"]: level for level in previous["levels"]}
     for level in found.levels:
         if level.level is not None:

@@ -131,7 +131,9 @@ def test_what_the_evidence_lacks():
 
 def test_an_emulated_side():
     levels = chain([verdict_of(level, [Finding(level, "x", State.PASS)], emulated=True) for level in Level])
-    assert advised(levels=levels, overall=overall(levels, logs=False)) == ["emulated"]
+    emulated = {"levels": levels, "overall": overall(levels, logs=False)}
+    assert advised(**emulated) == ["emulated"]
+    assert advised(**emulated, speed=speed(323.3)) == ["emulated"], "its time is that of the emulation"
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,13 @@ def test_a_log_against_a_capture(tmp_path):
     assert found.state is not State.PASS
 
 
+@pytest.mark.parametrize(("steps", "trained"), [(1, False), (3, False), (40, True)])
+def test_the_steps_of_a_capture_are_a_training_run_only_if_they_are_many(tmp_path, steps, trained):
+    losses = list(descent(40).values())[:steps]
+    found = accept(capture(tmp_path / "a", losses=losses), capture(tmp_path / "b", losses=losses, backend="torch:cuda"))
+    assert (Level.TRAJECTORY in found.missing) == (not trained)
+
+
 def test_a_folder_of_logs_is_one_run_and_says_what_it_left_out(tmp_path):
     folder = tmp_path / "logs"
     folder.mkdir()

@@ -61,6 +61,10 @@ def test_numbers_are_told_and_judged_elsewhere():
     assert told(before, replace(before, criteria="calibrated")) == {"criteria": "other"}
 
 
+def test_other_sides_are_told():
+    assert told(acceptance(), replace(acceptance(), target=replace(PARTY, name="b"))) == {"target": "other"}
+
+
 def test_no_speed_then_and_none_now():
     assert told(acceptance(), acceptance(speed=Speed(None, None))) == {}
 
