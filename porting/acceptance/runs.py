@@ -57,8 +57,14 @@ def read_runs(folder: str | Path) -> Runs:
 
 
 def read_planted(folder: str | Path) -> Mapping[str, tuple[Trajectory, ...]]:
-    """The runs of DIR/runs/planted by mistake; none where there are none. Raises: FormatError likewise."""
-    place = Path(folder)
+    """The runs of DIR/runs/planted by mistake; none where there are none. Raises: FormatError likewise.
+
+    folder: DIR, DIR/runs or DIR/runs/planted.
+    """
+    given = Path(folder)
+    place = next((one for one in (given / "runs" / "planted", given / "planted") if one.is_dir()), given)
+    if place.name != "planted":
+        return {}
     names = dict.fromkeys(path.name.rpartition("-")[0] for path in _folders(place))
     return {name: _numbered(place, name) for name in sorted(names) if name}
 

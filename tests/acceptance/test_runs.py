@@ -120,6 +120,8 @@ class TestMade:
 
     def test_a_planted_mistake_is_another_training(self, made):
         planted = read_planted(made / "runs" / "planted")
+        assert planted.keys() == read_planted(made / "runs").keys() == read_planted(made).keys()
+        assert read_planted(made / "runs" / "source") == {}
         assert {name: len(found) for name, found in planted.items()} == {"no_decay": 6}
         source = read_runs(made / "runs" / "source").run
         one = planted["no_decay"][0].series["loss"].values
