@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
@@ -110,7 +111,15 @@ def _page() -> Any:
         raise UsageError("Jinja2 is not installed; pip install 'porting-kit[report]' brings it") from None
     loader = PackageLoader("porting.report")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters["commands"] = _commands
     return environment.get_template("report.html.j2")
+
+
+def _commands(text: str) -> str:
+    """Text, escaped, with what stands between backticks set as code."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped one step before
 
 
 def _plotly() -> str:

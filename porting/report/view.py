@@ -73,7 +73,7 @@ def view(found: Acceptance, words: Words) -> dict[str, Any]:
         "qualities": [_quality(quality, words) for quality in found.qualities],
         "counts": [_count(name, pair, words) for name, pair in found.counts.items()],
         "environment": _environment(found),
-        "limits": [f"{words(side)}: {readable(text)}" for side, text in _per_side(found, "limits")],
+        "limits": [f"{words(side)}: {readable(words.reason(text))}" for side, text in _per_side(found, "limits")],
         "notes": [
             *map(readable, found.notes),
             *(f"{words(side)}: {readable(text)}" for side, text in _per_side(found, "notes")),

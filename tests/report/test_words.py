@@ -12,13 +12,15 @@ import porting.report
 from porting.acceptance.accept import SAME
 from porting.acceptance.acceptance import Advice
 from porting.acceptance.chain import LOGS, WHY_NOT
+from porting.acceptance.evidence import BY_HAND
 from porting.errors import UsageError
+from porting.logs.assemble import NO_BATCHES, NO_DROPOUT, NO_NORM, NO_WEIGHTS
 from porting.parity.state import Level, State
 from porting.report.advice_text import EVENTS, advice_text
 from porting.report.words import LANGUAGES, Words, catalogue, words_in
 
 REPORT, ACCEPTANCE = (Path(package.__file__).parent for package in (porting.report, porting.acceptance))
-FIELD = re.compile(r"{(\w+)}")
+PLACE = re.compile(r"{(\w+)}")
 
 
 @pytest.mark.parametrize("key", catalogue())
@@ -26,7 +28,7 @@ def test_every_text_is_in_every_language(key):
     texts = catalogue()[key]
     assert set(texts) == set(LANGUAGES)
     assert all(text.strip() for text in texts.values())
-    assert len({frozenset(FIELD.findall(text)) for text in texts.values()}) == 1, "other fields in another language"
+    assert len({frozenset(PLACE.findall(text)) for text in texts.values()}) == 1, "other fields in another language"
 
 
 def test_chinese_is_chinese():
@@ -67,7 +69,17 @@ def test_every_advice_has_its_text():
 
 
 def test_every_reason_of_the_chain_is_translated():
-    for reason in (*WHY_NOT.values(), LOGS, SAME, "nothing was judged"):
+    for reason in (
+        *WHY_NOT.values(),
+        LOGS,
+        SAME,
+        BY_HAND,
+        "nothing was judged",
+        NO_BATCHES,
+        NO_DROPOUT,
+        NO_NORM,
+        NO_WEIGHTS,
+    ):
         assert Words("zh").reason(reason) != reason
     assert Words("zh").reason(f"{LOGS}; {SAME}").count("; ") == 1
     assert Words("zh").reason("something a judge said") == "something a judge said"
