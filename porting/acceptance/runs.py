@@ -5,6 +5,7 @@ DIR/runs/source/run              a capture of summaries: the run as it is meant 
 DIR/runs/source/replica-1 …      under function-preserving permutations
 DIR/runs/source/seed-1 …         with another order of the data
 DIR/runs/source/shadow …         in float32, where the run is not; shadow-1 … its replicas
+DIR/runs/source/fallbacks.json   what the framework said of operators that ran on the CPU
 DIR/runs/target/…                likewise
 DIR/runs/planted/MISTAKE-0 …     the source with a known mistake, and replicas of that
 DIR/runs/trajectory.json         the verdicts of L5 and L6
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from porting.acceptance.trajectory import Input, Runs, Series, Trajectory
+from porting.checkpoint.shard_index import parse_json
 from porting.errors import FormatError
 from porting.parity.capture import Manifest
 from porting.parity.criteria import precision_of
@@ -29,8 +31,10 @@ from porting.parity.reader import Capture, read_capture
 ORDER, PLANTED = "data order ", "planted: "
 """What notes begin with that say so."""
 
-_FALLBACK = "CAUTION: The operator"
-_NO_SERIES = ("step", "batch", "examples", "tokens")
+FALLBACKS = "fallbacks.json"
+"""In DIR/runs/source and target: operators that ran on the CPU, as the device's framework said."""
+
+_NO_SERIES = ("step", "batch", "examples", "tokens", "compilations")
 
 
 def read_runs(folder: str | Path) -> Runs:
@@ -122,9 +126,23 @@ def _series(capture: Capture) -> dict[str, Series]:
 
 
 def _counts(capture: Capture) -> dict[str, int]:
-    fallbacks = sum(note.startswith(_FALLBACK) for note in capture.manifest.notes)
-    overflows = sum(bool(row.get("overflow")) for row in capture.steps)
-    return {"cpu_fallbacks": fallbacks, "overflows": overflows}
+    """Overflows, compilations after the first step, operators that fell back to the CPU; only what was counted."""
+    compiled = [int(row["compilations"]) for row in capture.steps if "compilations" in row]
+    found = {"overflows": sum(bool(row.get("overflow")) for row in capture.steps)}
+    if compiled:
+        found["recompilations"] = compiled[-1] - compiled[0]
+    fallbacks = capture.folder.parent / FALLBACKS
+    if fallbacks.is_file():
+        found["cpu_fallbacks"] = len(_lines(fallbacks))
+    return found
+
+
+def _lines(path: Path) -> list[str]:
+    """Raises: FormatError for a file that is no list of lines."""
+    found = parse_json(path.read_bytes(), path, "")
+    if not isinstance(found, list) or not all(isinstance(line, str) for line in found):
+        raise FormatError(path, "", "wanted a list of lines")
+    return found
 
 
 def _environment(manifest: Manifest, row: Mapping[str, Any]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from porting.acceptance.judge import judge_trajectory
 from porting.acceptance.permutation import GROUP
-from porting.acceptance.runs import read_planted, read_runs
+from porting.acceptance.runs import FALLBACKS, read_planted, read_runs
 from porting.acceptance.speed import judge_speed
 from porting.backends.process import Outcome
 from porting.errors import PortError, UsageError
@@ -165,9 +165,7 @@ def train(
     wanted = list(plan.trainings(place))
     todo = [one for one in wanted if not one.made]
     say(f"{len(todo)} runs of {plan.source.steps} steps" + (f", {len(wanted) - len(todo)} are there" if todo else ""))
-    error = first_error(capture_all(todo))
-    if error is not None:
-        raise error
+    _made(todo)
     say("judging")
     found = judged(place, rule=rule, limit=limit, below=below)
     result = replace(found, made=len(todo), kept=len(wanted) - len(todo))
@@ -185,6 +183,27 @@ def judged(
     trajectory = judge_trajectory(source, target, rule=rule, planted=planted)
     speed = judge_speed(source.run, target.run, limit=limit, below=[*below, trajectory])
     return Judged(trajectory, speed)
+
+
+def _made(todo: Sequence[Training]) -> None:
+    """Make runs, and keep what their frameworks said of operators that ran on the CPU.
+
+    Runs of one backend are made in one process, so what it said is kept beside all of them.
+    Raises: what one is refused by.
+    """
+    heard: dict[str, set[str]] = {str(one.side.resolved.backend): set() for one in todo}
+
+    def listening(one: Training) -> Training:
+        lines = heard[str(one.side.resolved.backend)]
+        return replace(one, side=replace(one.side, progress=lambda told: lines.update(told.get("notes", ()))))
+
+    error = first_error(capture_all([listening(one) for one in todo]))
+    for folder, backend in {(one.folder.parent, str(one.side.resolved.backend)) for one in todo}:
+        path = folder / FALLBACKS
+        known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        path.write_text(json.dumps(sorted({*known, *heard[backend]}), indent=1) + "\n", encoding="utf-8")
+    if error is not None:
+        raise error
 
 
 def _begin(place: Path, plan: Plan, *, overwrite: bool) -> None:

@@ -4,8 +4,8 @@ The job travels as JSON: backend, emulated, subject, mode, compute, recipe, repl
 porting.parity.capture_job; steps; order, the seed of the data's order; planted, a mistake of the catalogue, or null.
 
 A line of steps.jsonl is loss, lr, grad_norm, `grad_norm/GROUP` (of a layer, or of what stands outside of layers),
-loss_scale, overflow, seconds, batch (the hash of its features), examples, tokens and, on the CPU, memory_mb (the
-process's peak).
+loss_scale, overflow, seconds, batch (the hash of its features), examples, tokens, compilations (graphs so far) and, on
+the CPU, memory_mb (the process's peak).
 """
 
 from __future__ import annotations
@@ -77,9 +77,15 @@ def _rows(net: Net, batch: Callable[[int], Mapping[str, Any]], steps: int, *, ho
             "step": number, "loss": done.loss, "lr": done.lr, "grad_norm": done.grad_norm,
             **{f"grad_norm/{group}": value for group, value in _norms(groups, done).items()},
             "loss_scale": done.loss_scale, "overflow": done.overflow, "seconds": seconds, "batch": content_hash(own),
-            **_sizes(net, own),
+            **_sizes(net, own), **_compiled(net),
             **({"memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MEGABYTE} if host else {}),
         }  # fmt: skip
+
+
+def _compiled(net: Net) -> dict[str, int]:
+    """Graphs compiled so far, of a session that can tell."""
+    found = getattr(net.session, "compilations", None)
+    return {} if found is None else {"compilations": found}
 
 
 def _sizes(net: Net, batch: Mapping[str, Any]) -> dict[str, int]:

@@ -45,6 +45,10 @@ parameters that the loss does not reach (a pooler under token classification)
     PyTorch and TensorFlow give None for their gradients; MindSpore gives zeros, so there a port has the attribute
     `unused`: their names in this task, where there are any. Recipes say whether they decay.
 
+compilations
+    A session that can tell has an attribute `compilations`: graphs that were compiled so far, 0 of an eager one. What
+    is compiled after the first step was compiled anew.
+
 MindSpore's positions
     Features of the task that a batch lacks are fed as None; an output that cannot be made then (the loss without
     labels) is returned as None.

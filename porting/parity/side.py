@@ -188,6 +188,8 @@ def _one_process(numbered: Sequence[tuple[int, Makes]]) -> dict[int, PortError |
             first.side.resolved.backend, {"verb": "captures", "jobs": [take.job() for take in takes]},
             timeout=max(take.side.timeout for take in takes), folder=Path(scratch), progress=told, renewed=True,
         )  # fmt: skip
+    if told.progress:
+        told.progress({"notes": list(outcome.notes)})
     if outcome.state == "crashed" and len(told.ended) < len(takes):
         lost = takes[len(told.ended)]
         try:

@@ -108,6 +108,19 @@ class TestMade:
         assert (run.replica, run.seed) == (None, 0)
         assert all(one.hash.startswith("xxh3_128:") and one.size for one in run.inputs)
 
+    def test_what_is_counted(self, made, tmp_path):
+        runs = made / "runs"
+        assert read_runs(runs / "target").run.counts == {"overflows": 0, "recompilations": 0, "cpu_fallbacks": 0}
+        folder = tmp_path / "side"
+        shutil.copytree(runs / "target", folder)
+        (folder / "fallbacks.json").write_text("[\"CAUTION: The operator 'aten::x' is not currently supported\"]")
+        assert read_runs(folder).run.counts["cpu_fallbacks"] == 1
+        (folder / "fallbacks.json").unlink()
+        assert "cpu_fallbacks" not in read_runs(folder).run.counts  # nobody counted them
+        (folder / "fallbacks.json").write_text("{}")
+        with pytest.raises(FormatError, match="wanted a list of lines"):
+            read_runs(folder)
+
     def test_replicas_share_data_and_weights_and_seeds_the_weights_only(self, made):
         source, target = (read_runs(made / "runs" / side) for side in ("source", "target"))
         (replica,), (other,), (seed,) = source.replicas, target.replicas, source.seeds

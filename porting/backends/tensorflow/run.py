@@ -71,6 +71,13 @@ class TensorFlowSession:
         """Names of those that are trained."""
         return tuple(self._trained)
 
+    @property
+    def compilations(self) -> int:
+        """Traces of the training step, 0 eagerly."""
+        if self._build.mode != "graph":
+            return 0
+        return int(self._differentiate.experimental_get_tracing_count())
+
     def load(self, tensors: Mapping[str, Array]) -> None:
         """Set every parameter. Raises: MismatchError."""
         for name, tensor in feed.accepted(f"{self._spec.name} in TensorFlow", self.parameters, tensors):

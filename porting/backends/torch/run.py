@@ -68,6 +68,15 @@ class TorchSession:
         """Names of those that are trained."""
         return tuple(self._trained)
 
+    @property
+    def compilations(self) -> int:
+        """Graphs that torch.compile has made in this process, 0 eagerly."""
+        if self._build.mode != "graph":
+            return 0
+        from torch._dynamo.utils import counters
+
+        return int(counters["stats"]["unique_graphs"])
+
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Array]) -> None:
         """Set every parameter. Raises: MismatchError."""
