@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 from porting.acceptance.batches import POOL, batches_of
 from porting.acceptance.command import compared_before, train_both
 from porting.acceptance.runs import read_planted, read_runs
-from porting.acceptance.train import Plan, judged, training_recipe
+from porting.acceptance.train import Plan, Training, judged, training_recipe
 from porting.acceptance.train_job import group_of
 from porting.backends.found import installed
 from porting.backends.names import BackendName
+from porting.backends.process import Outcome
 from porting.checkpoint.write import write
 from porting.cli import app
 from porting.errors import FormatError, UsageError
@@ -229,3 +230,17 @@ def test_the_command_shows_every_finding_and_its_exit_is_the_verdict(made, tmp_p
     assert lines[0].startswith("L5  ")
     assert any("precondition: data" in line and "PASS" in line for line in lines)
     assert lines[-1] == "0 runs made, 4 were there"
+
+
+@pytest.mark.torch
+def test_a_run_that_crashed_is_no_pass_and_is_made_anew(made, tmp_path):
+    folder = tmp_path / "crashed"
+    shutil.copytree(made, folder)
+    side = Side(installed(BackendName.parse("torch:cpu")), subject("bert"))
+    Training(side, folder / "runs" / "target" / "run").write_crash(Outcome("crashed", reason="killed by SIGSEGV"))
+    found = judged(folder / "runs").trajectory
+    assert found.state is State.CRASHED
+    assert found.decisive.what == "target/run"
+    assert found.decisive.reason == "killed by SIGSEGV"
+    assert train(folder).made == 1
+    assert judged(folder / "runs").trajectory.state is not State.CRASHED
