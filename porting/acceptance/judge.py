@@ -110,7 +110,8 @@ def _tail(name: str, found: Equivalence | None) -> Finding:
         return Finding(
             Level.TRAJECTORY, what, State.FAIL, "a difference was found, and there is no tail to weigh it by"
         )
-    margin, told = found.margin, f"{found.difference:+.3%}, 90 % interval {found.low:+.3%} to {found.high:+.3%}"
+    margin = found.margin
+    told = f"{_share(found.difference)}, 90 % interval {_share(found.low)} to {_share(found.high)}"
     worst_end = max(abs(found.low), abs(found.high))
     if found.within:
         reason = f"more than noise, and within the margin: {told}"
@@ -120,6 +121,11 @@ def _tail(name: str, found: Equivalence | None) -> Finding:
     state = State.CONDITIONAL if found.within else State.FAIL
     measure, origin = "end of the interval of the tail mean's relative difference", f"TOST: {margin.source}"
     return Finding(Level.TRAJECTORY, what, state, reason, "", measure, worst_end, margin.limit, origin)
+
+
+def _share(value: float) -> str:
+    """A relative difference for people: in percent, unless nothing would be left of it."""
+    return f"{value:+.3%}" if abs(value) >= 1e-5 else f"{value:+.1e}"
 
 
 def _verdict(findings: Sequence[Finding], *, emulated: bool = False) -> Verdict:
