@@ -19,7 +19,7 @@ from porting.parity.diagnosis import Diagnosis, Explanation, Mode, Place
 from porting.parity.early import Explained, explain_config, explain_recipe, explain_weights
 from porting.parity.explain import Search, merged, undetectable
 from porting.parity.mistakes.mistake import Mistake
-from porting.parity.noise import LIMIT, ROUNDED, noise_of
+from porting.parity.noise import LIMIT, ROUNDED, Noise, noise_of
 from porting.parity.stage import Question, Stage
 from porting.parity.state import Level
 from porting.parity.variation import Case, Tensors
@@ -141,7 +141,10 @@ def _searched(stage: Stage, search: Search, found: _Found) -> None:
         if trial.mistake.rounding:  # cannot be made again to the bit, so nothing that follows can be judged
             found.chance = True
             break
-        held = merged(stage, held, trial) if stage.mode == "forced" else trial.result
+        if stage.mode == "forced":
+            held = merged(stage, held, trial)
+        else:  # rounding is that of the reference as it is now: a gradient that is not clipped as it was has another
+            held, stage = trial.result, replace(stage, noise=_noise(stage.run, found.kept))
 
 
 def _wavers(free: Stage, target: Observed) -> str:
@@ -182,5 +185,9 @@ def _stage(
     levels: tuple[Level, ...],
 ) -> Stage:
     """With the noise of the reference as it is kept."""
-    noise = noise_of(run(kept), [run((*kept, one)) for one in ROUNDED])
+    noise = _noise(run, kept)
     return Stage(level, mode, run, noise, target, tuple(noise.source), levels)
+
+
+def _noise(run: Callable[[Chosen], Tensors], kept: Chosen) -> Noise:
+    return noise_of(run(kept), [run((*kept, one)) for one in ROUNDED])

@@ -50,7 +50,7 @@ class Search:
 
     def explain(self, question: Question) -> tuple[Explanation, Trial] | None:
         """What explains the first place; None if nothing does."""
-        found = [trial for trial in self._trials(question) if _explains(question.before, trial)]
+        found = [trial for trial in self._trials(question) if _explains(question, trial)]
         if not found:
             return self._similar(question)
         found = [trial for trial in found if trial.after <= LIMIT] or found
@@ -93,7 +93,8 @@ class Search:
         fallen = (name for name, before in question.deviating.items() if now.get(name, 0.0) <= before / fall)
         explained = frozenset(fallen)
         spoiled = frozenset(name for name in now if name not in question.deviating)
-        elsewhere = frozenset(name for name in spoiled if not _beside(name, explained))
+        forced = stage.mode == "forced"
+        elsewhere = frozenset(name for name in spoiled if forced and not _beside(name, explained))
         return Trial(mistake, chosen[-1], result, after, explained, spoiled, elsewhere)
 
     def _narrowed(self, question: Question, trial: Trial) -> Trial:
@@ -164,8 +165,10 @@ def _beside(name: str, explained: frozenset[str]) -> bool:
     return layer_of(name) in {layer_of(one) for one in explained}
 
 
-def _explains(before: float, trial: Trial) -> bool:
-    return trial.after * GAIN <= before and (trial.after <= LIMIT or trial.mistake.rounding)
+def _explains(question: Question, trial: Trial) -> bool:
+    """Where all is computed of all it must mend more than it spoils."""
+    mended = trial.after * GAIN <= question.before and (trial.after <= LIMIT or trial.mistake.rounding)
+    return mended and (question.stage.mode == "forced" or trial.score > 0)
 
 
 def _explanation(question: Question, trial: Trial, alike: tuple[str, ...]) -> Explanation:

@@ -31,7 +31,9 @@ class Plant:
     mistake: its name in the catalogue; several where another says the same. task: where it is tried. note: which of the
     ways to make it this is. module: whose text is edited. edits: texts to what stands in their place; each must be
     there exactly once. also: edits of other modules. level: at which it must show first. config: changes of the tiny
-    config. seen: the level at which the comparison sees it first, if it is another: its floor is of free runs. fast: of the subset that runs by default. unnamed: why the diagnosis cannot name it, if it cannot.
+    config. seen: the level at which the comparison sees it first, if another: its floor is of free runs. chief: of the
+    ways of its mistake the plainest. batch: a file in the probe's place. unnamed: why the diagnosis
+    cannot name it, if it cannot.
     """
 
     mistake: str | tuple[str, ...]
@@ -45,7 +47,8 @@ class Plant:
     also: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     config: tuple[tuple[str, object], ...] = ()
     framework: str = "torch"
-    fast: bool = False
+    chief: bool = False
+    batch: str | None = None
     unnamed: str = ""
 
     @property
@@ -54,7 +57,7 @@ class Plant:
 
     @property
     def subject(self):
-        return Subject(self.model, self.task, self.config)
+        return Subject(self.model, self.task, self.config, batch=self.batch)
 
     @property
     def name(self):

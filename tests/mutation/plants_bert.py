@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from planted import made
-from plants_shared import BACKBONE, FAST, GRAPH, LAYERS, SETTINGS, WEIGHTS, step
+from plants_shared import BACKBONE, CHIEF, GRAPH, LAYERS, SETTINGS, WEIGHTS, step
 
 HEADS = "porting_bert.torch_heads"
 
@@ -13,7 +13,7 @@ _LOSS = 'F.cross_entropy(outputs["logits"], ids)'
 _TRANSFORM = 'activation(config.hidden_act if config.model_type == "bert" else "gelu_erf")'
 
 CLASSIFICATION = (
-    ("gelu_form", "everywhere", LAYERS, {'partial(F.gelu, approximate="tanh")': "F.gelu"}, FAST),
+    ("gelu_form", "everywhere", LAYERS, {'partial(F.gelu, approximate="tanh")': "F.gelu"}, CHIEF),
     (
         "gelu_form",
         "in layer 1",
@@ -30,9 +30,9 @@ CLASSIFICATION = (
         {'"gelu_erf": F.gelu': '"gelu_erf": partial(F.gelu, approximate="tanh")'},
         {"config": (("hidden_act", "gelu_erf"),)},
     ),
-    ("loss_sum", "over the batch", HEADS, {_LOSS: _LOSS.replace("ids)", 'ids, reduction="sum")')}, FAST),
+    ("loss_sum", "over the batch", HEADS, {_LOSS: _LOSS.replace("ids)", 'ids, reduction="sum")')}, CHIEF),
     ("loss_sum", "mean over batch and classes", HEADS, {_LOSS: f'{_LOSS} / outputs["logits"].shape[-1]'}),
-    ("labels_shifted", "by one example", HEADS, {_LOSS: _LOSS.replace("ids)", "ids.roll(1))")}, FAST),
+    ("labels_shifted", "by one example", HEADS, {_LOSS: _LOSS.replace("ids)", "ids.roll(1))")}, CHIEF),
     (
         "labels_shifted",
         "counted from 1",
@@ -108,7 +108,7 @@ PRETRAINING = (
             'F.cross_entropy(outputs["nsp.logits"], labels.flatten())': 'F.cross_entropy(outputs["nsp.logits"], 1 - labels.flatten())'
         },
     ),
-    ("loss_sum", "of words", HEADS, {".sum() / (weights.sum() + 1e-5)": ".sum()"}, FAST),
+    ("loss_sum", "of words", HEADS, {".sum() / (weights.sum() + 1e-5)": ".sum()"}, CHIEF),
     (
         "loss_sum",
         "of the next sentence",
@@ -123,7 +123,7 @@ PRETRAINING = (
         "a copy that is not trained",
         HEADS,
         {_TABLE: _TABLE.replace(".weight,", ".weight.detach().clone(),")},
-        {"level": "L3", **FAST},
+        {"level": "L3", **CHIEF},
     ),
     (
         "decoder_untied",

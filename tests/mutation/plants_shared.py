@@ -19,7 +19,7 @@ _PRODUCT = "wide(query @ key.transpose(2, 3))"
 _ACTIVATE = "self.activate = activation(config.hidden_act)"
 _SITE = "layer.1"
 
-FAST = {"fast": True}
+CHIEF = {"chief": True}
 
 WEIGHTS = (
     (
@@ -30,7 +30,7 @@ WEIGHTS = (
             'attention["output"]["dense"](context)': 'F.linear(context, attention["output"]["dense"].weight.T,'
             ' attention["output"]["dense"].bias)'
         },
-        FAST,
+        CHIEF,
     ),
     (
         "square_untransposed",
@@ -55,7 +55,7 @@ WEIGHTS = (
             'self.pooler["dense"](sequence[:, 0])': 'F.linear(sequence[:, 0], self.pooler["dense"].weight.T, self.pooler["dense"].bias)'
         },
     ),
-    ("query_key_swapped", "everywhere", BACKBONE, {_NAMES: _NAMES.replace('"query", "key"', '"key", "query"')}, FAST),
+    ("query_key_swapped", "everywhere", BACKBONE, {_NAMES: _NAMES.replace('"query", "key"', '"key", "query"')}, CHIEF),
     (
         "query_key_swapped",
         "layer 1",
@@ -77,7 +77,7 @@ WEIGHTS = (
         "everywhere",
         LAYERS,
         {"self.weight, self.bias, self.eps)": "self.bias, self.weight, self.eps)"},
-        FAST,
+        CHIEF,
     ),
     (
         "gamma_beta_swapped",
@@ -103,7 +103,7 @@ WEIGHTS = (
         "all ids",
         BACKBONE,
         {"run.rows(self.word_embeddings(ids)": "run.rows(self.word_embeddings(self.config.vocab_size - 1 - ids)"},
-        FAST,
+        CHIEF,
     ),
     (
         "embeddings_reversed",
@@ -131,7 +131,7 @@ WEIGHTS = (
         "inner",
         BACKBONE,
         {'intermediate["dense"](hidden)': 'F.linear(hidden, intermediate["dense"].weight)'},
-        FAST,
+        CHIEF,
     ),
     ("missing_bias", "all denses", LAYERS, {", self.bias.to(input.dtype))": ")"}),
     (
@@ -170,7 +170,7 @@ WEIGHTS = (
 )
 
 GRAPH = (
-    ("layer_missing", "last", BACKBONE, {"for layer in layers:": "for layer in layers[:-1]:"}, FAST),
+    ("layer_missing", "last", BACKBONE, {"for layer in layers:": "for layer in layers[:-1]:"}, CHIEF),
     ("layer_missing", "first", BACKBONE, {"for layer in layers:": "for layer in layers[1:]:"}),
     (
         "layer_missing",
@@ -185,7 +185,7 @@ GRAPH = (
         BACKBONE,
         {"for layer in layers:": "for layer in (layers[0], layers[0]):"},
     ),
-    ("layers_out_of_order", "reversed", BACKBONE, {"for layer in layers:": "for layer in reversed(layers):"}, FAST),
+    ("layers_out_of_order", "reversed", BACKBONE, {"for layer in layers:": "for layer in reversed(layers):"}, CHIEF),
     (
         "layers_out_of_order",
         "two of three",
@@ -205,7 +205,7 @@ GRAPH = (
         "all 0",
         BACKBONE,
         {"F.embedding(types, table)": "F.embedding(torch.zeros_like(types), table)"},
-        FAST,
+        CHIEF,
     ),
     ("token_types_off", "all 1", BACKBONE, {"F.embedding(types, table)": "F.embedding(torch.ones_like(types), table)"}),
     ("token_types_off", "inverted", BACKBONE, {"F.embedding(types, table)": "F.embedding(1 - types, table)"}),
@@ -216,7 +216,7 @@ GRAPH = (
         BACKBONE,
         {"F.embedding(types, table)": "F.embedding(types.roll(-1, 1), table)"},
     ),
-    ("positions_shifted", "one too far", BACKBONE, {"weight[: ids.shape[1]]": "weight[1 : ids.shape[1] + 1]"}, FAST),
+    ("positions_shifted", "one too far", BACKBONE, {"weight[: ids.shape[1]]": "weight[1 : ids.shape[1] + 1]"}, CHIEF),
     (
         "positions_shifted",
         "one too few",
@@ -236,7 +236,7 @@ GRAPH = (
         {"weight[: ids.shape[1]]": "weight[(torch.arange(ids.shape[1]) - 1).clamp(min=0)]"},
     ),
     ("positions_shifted", "not added", BACKBONE, {"words + kinds + positions": "words + kinds"}),
-    ("mask_value", "-1e9", BACKBONE, {"* -10000.0": "* -1e9"}, FAST),
+    ("mask_value", "-1e9", BACKBONE, {"* -10000.0": "* -1e9"}, CHIEF),
     ("mask_value", "the smallest float32", BACKBONE, {"* -10000.0": "* torch.finfo(torch.float32).min"}),
     ("mask_value", "-65504", BACKBONE, {"* -10000.0": "* -65504.0"}),
     ("mask_value", "-1000", BACKBONE, {"* -10000.0": "* -1000.0"}),
@@ -246,7 +246,7 @@ GRAPH = (
         BACKBONE,
         {_SCORES: '(scores if adder is None else scores + adder * (1e5 if self.site == "layer.1" else 1))'},
     ),
-    ("mask_form", "multiplied", BACKBONE, {_SCORES: "scores if adder is None else scores * (adder == 0)"}, FAST),
+    ("mask_form", "multiplied", BACKBONE, {_SCORES: "scores if adder is None else scores * (adder == 0)"}, CHIEF),
     (
         "mask_form",
         "multiplied in layer 1",
@@ -274,7 +274,7 @@ GRAPH = (
     ),
     ("mask_unused", "inverted", BACKBONE, {_ADDER: "mask[:, None, None, :].to(wanted) * -10000.0"}),
     ("mask_unused", "of queries", BACKBONE, {_ADDER: "(1.0 - mask[:, None, :, None].to(wanted)) * -10000.0"}),
-    ("softmax_scale", "missing", BACKBONE, {"* size**-0.5": ""}, FAST),
+    ("softmax_scale", "missing", BACKBONE, {"* size**-0.5": ""}, CHIEF),
     ("softmax_scale", "x 0.97", BACKBONE, {"* size**-0.5": "* size**-0.5 * 0.97"}),
     ("softmax_scale", "of the hidden size", BACKBONE, {"* size**-0.5": "* width**-0.5"}),
     ("softmax_scale", "twice", BACKBONE, {"* size**-0.5": "/ size"}),
@@ -290,7 +290,7 @@ GRAPH = (
         BACKBONE,
         {"* size**-0.5": "", _SCORES: "(scores if adder is None else scores + adder) * size**-0.5"},
     ),
-    ("pooler_token", "last", BACKBONE, {"sequence[:, 0])))": "sequence[:, -1])))"}, FAST),
+    ("pooler_token", "last", BACKBONE, {"sequence[:, 0])))": "sequence[:, -1])))"}, CHIEF),
     ("pooler_token", "mean", BACKBONE, {"sequence[:, 0])))": "sequence.mean(1))))"}),
     ("pooler_token", "the second", BACKBONE, {"sequence[:, 0])))": "sequence[:, 1])))"}),
     ("pooler_token", "maximum", BACKBONE, {"sequence[:, 0])))": "sequence.amax(1))))"}),
@@ -304,7 +304,7 @@ GRAPH = (
 
 SETTINGS = (
     ("epsilon", "1e-5 everywhere", LAYERS, {"self.bias, self.eps)": "self.bias, 1e-5)"}),
-    ("epsilon", "1e-7 everywhere", LAYERS, {"self.bias, self.eps)": "self.bias, 1e-7)"}, FAST),
+    ("epsilon", "1e-7 everywhere", LAYERS, {"self.bias, self.eps)": "self.bias, 1e-7)"}, CHIEF),
     ("epsilon", "1e-6 everywhere", LAYERS, {"self.bias, self.eps)": "self.bias, 1e-6)"}),
     ("epsilon", "1e-7 in layers", BACKBONE, {_JOINT: _JOINT.replace("config.layer_norm_eps", "1e-7")}),
     (
@@ -351,7 +351,7 @@ SETTINGS = (
         {
             'if self.mode == "own":\n            return F.dropout(value, rate)': "if rate:\n            return F.dropout(value, rate)"
         },
-        FAST,
+        CHIEF,
     ),
     (
         "dropout_on",
@@ -376,7 +376,7 @@ SETTINGS = (
         "scores",
         BACKBONE,
         {_PRODUCT: "(query.half() @ key.transpose(2, 3).half()).float()"},
-        FAST,
+        CHIEF,
     ),
     (
         "float16_accumulation",
@@ -433,7 +433,7 @@ STEP = (
         "on",
         UPDATE,
         {"if not recipe.bias_correction:": "if False:"},
-        {"also": {RECIPE: {"if recipe.bias_correction:": "if True:"}}, **FAST},
+        {"also": {RECIPE: {"if recipe.bias_correction:": "if True:"}}, **CHIEF},
     ),
     (
         "bias_correction",
@@ -447,7 +447,7 @@ STEP = (
         "all",
         RECIPE,
         {"[treatment.decay for treatment in trained.treatments]": "[recipe.weight_decay for _ in trained.treatments]"},
-        FAST,
+        CHIEF,
     ),
     (
         "decay_on_all",
@@ -463,13 +463,13 @@ STEP = (
         UPDATE,
         {"any(part in one.name for part in recipe.excludes)": 'one.name.endswith("bias")'},
     ),
-    ("clip_per_tensor", "all", RECIPE, {'if clip.kind == "per_tensor":': 'if clip.kind != "none":'}, FAST),
+    ("clip_per_tensor", "all", RECIPE, {'if clip.kind == "per_tensor":': 'if clip.kind != "none":'}, CHIEF),
     (
         "loss_scale_twice",
         "unscaled twice",
         RECIPE,
         {"{i: grad * unscale for": "{i: grad * unscale * unscale for"},
-        FAST,
+        CHIEF,
     ),
     ("loss_scale_twice", "not unscaled", RECIPE, {"if unscale != 1:": "if False:"}),
     (
@@ -483,7 +483,7 @@ STEP = (
         "one step ahead",
         TRAINING,
         {"rates(recipe, self.updates)": "rates(recipe, self.updates + 1)"},
-        FAST,
+        CHIEF,
     ),
     (
         "warmup_shifted",

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from planted import made
-from plants_shared import FAST, GRAPH, LAYERS, SETTINGS, WEIGHTS, step
+from plants_shared import CHIEF, GRAPH, LAYERS, SETTINGS, WEIGHTS, step
 
 TINY = "porting_tinybert.torch"
 
@@ -14,14 +14,14 @@ CLASSIFICATION = (
         "over the batch",
         TINY,
         {"return total / (labels != IGNORED).sum().clamp(min=1)": "return total"},
-        FAST,
+        CHIEF,
     ),
     (
         "labels_shifted",
         "by one example",
         TINY,
         {"labels.flatten(), ignore_index": "labels.roll(1).flatten(), ignore_index"},
-        FAST,
+        CHIEF,
     ),
 )
 
@@ -31,7 +31,7 @@ DISTILLATION = (
         "everywhere",
         LAYERS,
         {'"gelu_erf": F.gelu': '"gelu_erf": partial(F.gelu, approximate="tanh")'},
-        FAST,
+        CHIEF,
     ),
     ("epsilon", "1e-7 everywhere", LAYERS, {"self.bias, self.eps)": "self.bias, 1e-7)"}),
     (
@@ -54,7 +54,7 @@ DISTILLATION = (
 )
 
 SOFT = (
-    ("loss_sum", "mean of examples", TINY, {"dim=-1)).mean()": "dim=-1)).sum(-1).mean()"}, FAST),
+    ("loss_sum", "mean of examples", TINY, {"dim=-1)).mean()": "dim=-1)).sum(-1).mean()"}, CHIEF),
     ("loss_sum", "over all", TINY, {"dim=-1)).mean()": "dim=-1)).sum()"}),
 )
 

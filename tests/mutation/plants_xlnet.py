@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from planted import made
-from plants_shared import FAST, step
+from plants_shared import CHIEF, step
 
 LAYERS, TRANSFORMER, HEADS = (f"porting_xlnet.torch_{name}" for name in ("layers", "transformer", "heads"))
 
@@ -26,7 +26,7 @@ PRETRAINING = (
         "output",
         LAYERS,
         {_FROM_HEADS: "value.transpose(1, 2).flatten(2) @ weight.flatten(1).to(value.dtype)"},
-        FAST,
+        CHIEF,
     ),
     (
         "square_untransposed",
@@ -55,7 +55,7 @@ PRETRAINING = (
             _CONTENT: _CONTENT.replace("self.q", "self.k"),
             _QUERY: _QUERY.replace("self.q", "self.k"),
         },
-        FAST,
+        CHIEF,
     ),
     (
         "query_key_swapped",
@@ -72,7 +72,7 @@ PRETRAINING = (
         "everywhere",
         LAYERS,
         {"self.weight, self.bias, self.eps)": "self.bias, self.weight, self.eps)"},
-        FAST,
+        CHIEF,
     ),
     (
         "gamma_beta_swapped",
@@ -84,7 +84,7 @@ PRETRAINING = (
             " self.layer_norm.eps))"
         },
     ),
-    ("layer_missing", "last", TRANSFORMER, {_LAYER: "for i, layer in list(enumerate(self.layer))[:-1]:"}, FAST),
+    ("layer_missing", "last", TRANSFORMER, {_LAYER: "for i, layer in list(enumerate(self.layer))[:-1]:"}, CHIEF),
     ("layer_missing", "first", TRANSFORMER, {_LAYER: "for i, layer in list(enumerate(self.layer))[1:]:"}),
     (
         ("layer_missing", "layer_repeated"),
@@ -97,7 +97,7 @@ PRETRAINING = (
         "reversed",
         TRANSFORMER,
         {_LAYER: "for i, layer in reversed(list(enumerate(self.layer))):"},
-        FAST,
+        CHIEF,
     ),
     (
         "layers_out_of_order",
@@ -117,7 +117,7 @@ PRETRAINING = (
         "all ids",
         TRANSFORMER,
         {"self.word_embedding(inputs.ids)": "self.word_embedding(self.config.n_token - 1 - inputs.ids)"},
-        FAST,
+        CHIEF,
     ),
     (
         "embeddings_reversed",
@@ -138,7 +138,7 @@ PRETRAINING = (
         "inverted",
         TRANSFORMER,
         {"inputs.segments[:, :, None] != keys[:, None]": "inputs.segments[:, :, None] == keys[:, None]"},
-        FAST,
+        CHIEF,
     ),
     (
         "token_types_off",
@@ -156,14 +156,14 @@ PRETRAINING = (
             "keys = torch.cat((mems, inputs.segments), 1)\n    return (inputs.segments[:, :, None]": "segments = inputs.segments.clamp(max=1)\n    keys = torch.cat((mems, segments), 1)\n    return (segments[:, :, None]"
         },
     ),
-    ("segment_matrix_dropped", "everywhere", LAYERS, {"if memory.differs is not None:": "if False:"}, FAST),
+    ("segment_matrix_dropped", "everywhere", LAYERS, {"if memory.differs is not None:": "if False:"}, CHIEF),
     ("segment_matrix_dropped", "in layer 1", LAYERS, {"if memory.differs is not None:": f"if not {_IN_1}:"}),
     (
         ("positions_shifted", "relative_shift"),
         "one too few",
         TRANSFORMER,
         {"place = klen - torch": "place = klen - 1 - torch"},
-        FAST,
+        CHIEF,
     ),
     (
         ("positions_shifted", "relative_shift"),
@@ -182,7 +182,7 @@ PRETRAINING = (
         "the last column dropped",
         LAYERS,
         {"positions, qlen)[:, :, 1:]": "positions, qlen)[:, :, :-1]"},
-        FAST,
+        CHIEF,
     ),
     (
         ("relative_shift", "positions_shifted"),
@@ -205,7 +205,7 @@ PRETRAINING = (
         },
     ),
     ("epsilon", "1e-5 everywhere", LAYERS, {"self.bias, self.eps)": "self.bias, 1e-5)"}),
-    ("epsilon", "1e-7 everywhere", LAYERS, {"self.bias, self.eps)": "self.bias, 1e-7)"}, FAST),
+    ("epsilon", "1e-7 everywhere", LAYERS, {"self.bias, self.eps)": "self.bias, 1e-7)"}, CHIEF),
     (
         "epsilon",
         "PyTorch's default in feed-forward",
@@ -213,7 +213,7 @@ PRETRAINING = (
         {_NORM: _NORM.replace(", eps=config.layer_norm_epsilon", "")},
     ),
     ("epsilon", "1e-7 in feed-forward", LAYERS, {_NORM: _NORM.replace("config.layer_norm_epsilon", "1e-7")}),
-    ("gelu_form", "everywhere", LAYERS, {'partial(functional.gelu, approximate="tanh")': "functional.gelu"}, FAST),
+    ("gelu_form", "everywhere", LAYERS, {'partial(functional.gelu, approximate="tanh")': "functional.gelu"}, CHIEF),
     (
         "gelu_form",
         "in layer 1",
@@ -223,7 +223,7 @@ PRETRAINING = (
         },
     ),
     ("activation", "relu", LAYERS, {'partial(functional.gelu, approximate="tanh")': "functional.relu"}),
-    ("mask_value", "-1e4", LAYERS, {"MASKED = 1e30": "MASKED = 1e4"}, FAST),
+    ("mask_value", "-1e4", LAYERS, {"MASKED = 1e30": "MASKED = 1e4"}, CHIEF),
     ("mask_value", "-1e9", LAYERS, {"MASKED = 1e30": "MASKED = 1e9"}),
     ("mask_value", "-65504", LAYERS, {"MASKED = 1e30": "MASKED = 65504.0"}),
     (
@@ -239,7 +239,7 @@ PRETRAINING = (
             }
         },
     ),
-    ("mask_form", "multiplied", LAYERS, {_MASK: "score = score * (mask == 0)"}, FAST),
+    ("mask_form", "multiplied", LAYERS, {_MASK: "score = score * (mask == 0)"}, CHIEF),
     ("mask_form", "filled", LAYERS, {_MASK: "score = score.masked_fill(mask < 0, -1e4)"}),
     (
         "mask_unused",
@@ -273,7 +273,7 @@ PRETRAINING = (
         "scores",
         LAYERS,
         {_TAP: _TAP.replace(", score)", ", score.clamp(-65504, 65504))")},
-        FAST,
+        CHIEF,
     ),
     (
         ("saturation", "mask_value", "mask_form"),
@@ -281,10 +281,10 @@ PRETRAINING = (
         LAYERS,
         {_MASK: "score = score + mask.clamp(-65504, 65504)"},
     ),
-    ("softmax_scale", "missing", LAYERS, {_SCALE: "score = score"}, FAST),
+    ("softmax_scale", "missing", LAYERS, {_SCALE: "score = score"}, CHIEF),
     ("softmax_scale", "x 0.97", LAYERS, {_SCALE: f"{_SCALE} * 0.97"}),
     ("softmax_scale", "missing in layer 1", LAYERS, {_SCALE: f"score = score * (1 if {_IN_1} else self.scale)"}),
-    ("missing_bias", "r_w_bias", LAYERS, {"self._biased(heads, self.r_w_bias)": "heads"}, FAST),
+    ("missing_bias", "r_w_bias", LAYERS, {"self._biased(heads, self.r_w_bias)": "heads"}, CHIEF),
     ("missing_bias", "r_r_bias", LAYERS, {"self._biased(heads, self.r_r_bias)": "heads"}),
     ("missing_bias", "r_s_bias", LAYERS, {"self._biased(heads, self.r_s_bias)": "heads"}),
     ("missing_bias", "feed-forward", LAYERS, {"value.dtype), bias)": "value.dtype))"}),
@@ -294,7 +294,7 @@ PRETRAINING = (
         HEADS,
         {"wide(sequence @ table.T) + self.lm_loss.bias": "wide(sequence @ table.T)"},
     ),
-    ("dropout_on", "everywhere", LAYERS, {'self.own = dropout.mode == "own" and training': "self.own = True"}, FAST),
+    ("dropout_on", "everywhere", LAYERS, {'self.own = dropout.mode == "own" and training': "self.own = True"}, CHIEF),
     (
         "dropout_on",
         "attention",
@@ -316,7 +316,7 @@ PRETRAINING = (
         "scores",
         LAYERS,
         {_SCORE: "score = (self._biased(heads, self.r_w_bias).half() @ key.mT.half()).float()"},
-        FAST,
+        CHIEF,
     ),
     (
         "float16_accumulation",
@@ -348,14 +348,14 @@ PRETRAINING = (
         "by one place",
         HEADS,
         {'_cross_entropy(logits, batch["target"])': '_cross_entropy(logits, batch["target"].roll(-1, 1))'},
-        FAST,
+        CHIEF,
     ),
     (
         "decoder_untied",
         "a copy that is not trained",
         HEADS,
         {"word_embedding.weight.to(sequence.dtype)": "word_embedding.weight.detach().to(sequence.dtype)"},
-        {"level": "L3", **FAST},
+        {"level": "L3", **CHIEF},
     ),
     (
         "decoder_untied",
@@ -369,7 +369,7 @@ PRETRAINING = (
 )
 
 CLASSIFICATION = (
-    ("pooler_token", "first", HEADS, {"pooled = sequence[:, -1]": "pooled = sequence[:, 0]"}, FAST),
+    ("pooler_token", "first", HEADS, {"pooled = sequence[:, -1]": "pooled = sequence[:, 0]"}, CHIEF),
     ("pooler_token", "mean", HEADS, {"pooled = sequence[:, -1]": "pooled = sequence.mean(1)"}),
     ("pooler_token", "the last but one", HEADS, {"pooled = sequence[:, -1]": "pooled = sequence[:, -2]"}),
     (
@@ -390,7 +390,7 @@ CLASSIFICATION = (
         "over the batch",
         HEADS,
         {'_cross_entropy(logits, batch["label_ids"])).mean()': '_cross_entropy(logits, batch["label_ids"])).sum()'},
-        FAST,
+        CHIEF,
     ),
     (
         "labels_shifted",

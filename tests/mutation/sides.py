@@ -147,10 +147,19 @@ class Source:
         build = asdict(net.build)
         del build["device"]
         manifest = Manifest(
-            net.spec.name, net.config.to_dict(), build, f"{framework}:cpu", framework, "cpu",
-            weights=content_hash(self.weights), batch=content_hash(self.batch), taps=taps,
-            recipe=probe_recipe(net.spec).to_dict(), replica=net.replica and net.replica.seed, forced_by="" if forced is None else forced.manifest.content,
-        )  # fmt: skip
+            net.spec.name,
+            net.config.to_dict(),
+            build,
+            f"{framework}:cpu",
+            framework,
+            "cpu",
+            weights=content_hash(self.weights),
+            batch=content_hash(self.batch),
+            taps=taps,
+            recipe=probe_recipe(net.spec).to_dict(),
+            replica=None if net.replica is None else net.replica.seed,
+            forced_by="" if forced is None else forced.manifest.content,
+        )
         levels = LEVELS if self.trains else (Level.WEIGHTS, Level.FORWARD)
         with CaptureWriter(place, manifest, whole=True) as writer:
             record(net, writer, levels=levels, taps=taps, steps=STEPS if self.trains else 0, forced_by=forced)
