@@ -74,6 +74,7 @@ class Permuted:
         return self.p <= ALPHA
 
 
+@np.errstate(all="ignore")  # what is no number any more is found as such
 def permuted(source: Sequence[Trajectory], target: Sequence[Trajectory], *, seed: int = 0) -> Permuted | None:
     """Test two groups of runs. None where no series is common to all, or all runs of a group are the same bits.
 
@@ -96,12 +97,13 @@ def permuted(source: Sequence[Trajectory], target: Sequence[Trajectory], *, seed
     return Permuted(
         z={name: Series(one.starts, own) for (name, one), own in zip(blocks.items(), np.split(z, ends), strict=True)},
         limit=float(np.sort(most)[::-1][int(ALPHA * most.size)]),
-        p=float(np.mean(most >= most[0] * (1 - 1e-9))),
+        p=float(np.mean(most >= most[0] * (1 - 1e-9))) if np.isfinite(most[0]) else 0.0,
         splits=most.size,
         spreads=_ratio(values, len(source), least),
     )
 
 
+@np.errstate(all="ignore")  # what is no number any more is found as such
 def blocks_of(source: Sequence[Trajectory], target: Sequence[Trajectory], name: str) -> Blocks | None:
     """Block means of one series over the steps that all runs have; of a gradient norm its logarithm.
 
@@ -113,10 +115,9 @@ def blocks_of(source: Sequence[Trajectory], target: Sequence[Trajectory], name: 
     if found is None:
         return None
     coarse = resolution(runs, name)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logarithm = name.startswith("grad_norm")
-        values = np.log(found.values) if logarithm else found.values
-        least = coarse / np.abs(found.values) if logarithm else np.full(found.values.shape, coarse)
+    logarithm = name.startswith("grad_norm")
+    values = np.log(found.values) if logarithm else found.values
+    least = coarse / np.abs(found.values) if logarithm else np.full(found.values.shape, coarse)
     whole = np.isfinite(values).all(axis=0)
     steps, values, least = found.steps[whole], values[:, whole], least[:, whole]
     if not steps.size:
@@ -142,11 +143,12 @@ def splits(first: int, second: int, seed: int = 0) -> Numbers:
     return np.vstack([at_hand, drawn])
 
 
+@np.errstate(all="ignore")  # what is no number any more is found as such
 def statistics(values: Numbers, masks: Numbers, least: Numbers) -> Numbers:
     """Differences of means over pooled spreads, of every split and column.
 
     values: float64 [runs, columns]; masks: bool [splits, runs], the first group; least: of a spread [columns].
-    Returns float64 [splits, columns], second group minus first.
+    Returns float64 [splits, columns], second group minus first; infinite where numbers are too large to tell.
     """
     first = int(masks[0].sum())
     second = masks.shape[1] - first
@@ -155,7 +157,8 @@ def statistics(values: Numbers, masks: Numbers, least: Numbers) -> Numbers:
     means = sums / first, -sums / second
     within = (centred**2).sum(axis=0) - first * means[0] ** 2 - second * means[1] ** 2
     pooled = np.maximum(within, 0.0) / max(1, first + second - 2)
-    return np.asarray((means[1] - means[0]) / np.sqrt(pooled + least**2))
+    apart = (means[1] - means[0]) / np.sqrt(pooled + least**2)
+    return np.asarray(np.nan_to_num(apart, nan=np.inf, posinf=np.inf, neginf=-np.inf))
 
 
 def _ratio(values: Numbers, first: int, least: Numbers) -> float:

@@ -36,7 +36,7 @@ def shadow_findings(source: Runs, target: Runs) -> Iterator[Finding]:
         return
     for name in SERIES:
         found = aligned((*ours, *theirs), name)
-        if found is not None:
+        if found is not None and found.finite.steps.size:
             yield _judged(name, found, len(ours))
 
 

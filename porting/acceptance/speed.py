@@ -128,7 +128,8 @@ def judge_speed(
     Findings: `step time` (ratio of medians), `compilation`, `recompilations`, `cpu_fallbacks`.
     """
     emulated = bool(source.emulated or target.emulated)
-    findings = list(_findings(source, target, limit))
+    with np.errstate(all="ignore"):
+        findings = list(_findings(source, target, limit))
     reason = _none(source, target, below)
     if reason:
         findings = [_not_run(one, reason) for one in findings]

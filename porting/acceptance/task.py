@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from math import atanh, isfinite, sqrt, tanh
+from math import atanh, hypot, isfinite, sqrt, tanh
 from statistics import NormalDist
 
 from porting.acceptance.trajectory import Metric
@@ -72,8 +72,8 @@ def difference(name: str, source: Metric, target: Metric, *, level: float = 0.9)
     if ours is None or theirs is None:
         return None
     apart = target.value - source.value
-    low = sqrt((target.value - theirs[0]) ** 2 + (ours[1] - source.value) ** 2)
-    high = sqrt((theirs[1] - target.value) ** 2 + (source.value - ours[0]) ** 2)
+    low = hypot(target.value - theirs[0], ours[1] - source.value)
+    high = hypot(theirs[1] - target.value, source.value - ours[0])
     return apart - low, apart + high
 
 

@@ -143,6 +143,17 @@ class TestNoNoise:
         assert found is None or not found.found
 
 
+def test_numbers_too_large_to_tell_are_found():
+    """Whose squares are no numbers any more; and the state of numpy's warnings is left as it was."""
+    before = np.geterr()
+    random = np.random.default_rng(2)
+    ours = made(random.normal(2, 0.1, (6, 20)))
+    found = permuted(ours, made(np.full((6, 20), 1e200) * random.normal(1, 0.1, (6, 1))))
+    assert found.found
+    assert np.isinf(found.largest["loss"])
+    assert np.geterr() == before
+
+
 def test_band_and_z_for_curves():
     ours = runs(Trained(steps=40), 6, 1)
     theirs = runs(Trained(steps=40, decay=1), 6, 2)
