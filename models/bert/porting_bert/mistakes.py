@@ -19,6 +19,7 @@ TOKENS: dict[str, int | str] = {
     "the second token": 1,
     "the mean of the tokens": "mean",
     "the maximum of the tokens": "amax",
+    "the sum of the tokens": "sum",
 }
 
 

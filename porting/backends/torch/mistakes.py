@@ -44,6 +44,31 @@ def beside_root(epsilon: float) -> TorchFunctionMode:
     return _Instead({"layer_norm": normed})
 
 
+def unbiased() -> TorchFunctionMode:
+    """LayerNorm by the unbiased variance."""
+
+    def normed(value: torch.Tensor, shape: Any, weight: torch.Tensor, bias: torch.Tensor, eps: float) -> torch.Tensor:
+        del shape
+        return (value - value.mean(-1, keepdim=True)) / (value.var(-1, keepdim=True) + eps).sqrt() * weight + bias
+
+    return _Instead({"layer_norm": normed})
+
+
+def function_in_half(
+    name: Literal["layer_norm", "softmax"], dtype: Literal["float16", "bfloat16"]
+) -> TorchFunctionMode:
+    """A function of float32 in half precision, its result too."""
+    half: torch.dtype = getattr(torch, dtype)
+    original: Callable[..., torch.Tensor] = getattr(torch.nn.functional, name)
+
+    def rounded(*args: Any, **kwargs: Any) -> torch.Tensor:
+        narrow = [one.to(half) if isinstance(one, torch.Tensor) else one for one in args]
+        named = {key: one.to(half) if isinstance(one, torch.Tensor) else one for key, one in kwargs.items()}
+        return original(*narrow, **named).float()
+
+    return _Instead({name: rounded})
+
+
 def gelu_by_sigmoid() -> TorchFunctionMode:
     """X sigmoid(1.702 x) for gelu: Hendrycks and Gimpel 2016, section 2."""
     return _Instead({"gelu": lambda value, **_: value * torch.sigmoid(1.702 * value)})

@@ -26,6 +26,9 @@ def _half(case: Case) -> Iterator[Variation]:
         for arithmetic in ("float16 result", "float16 operands", "float16 sums", "bfloat16 result"):
             patch = partial(patched, "products", of, arithmetic, size, seq)
             yield Variation(f"{arithmetic}, {of} products", patch=patch)
+    for name in ("softmax", "layer_norm"):
+        for dtype in ("float16", "bfloat16"):
+            yield Variation(f"{name} in {dtype}", patch=partial(patched, "function_in_half", name, dtype))
     for compute in ("float16", "bfloat16"):
         if case.build.compute != compute:
             yield Variation(f"compute {compute}", build={"compute": compute})

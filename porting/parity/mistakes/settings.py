@@ -16,8 +16,8 @@ from porting.parity.variation import Case, Tensors, Variation, leaves, patched, 
 if TYPE_CHECKING:
     from porting.backends.protocol import Array
 
-EPSILONS = (1e-12, 1e-7, 1e-5, 1e-6, 1e-3, 1e-8)
-"""Of LayerNorm: BERT's, MindSpore's default, PyTorch's, TensorFlow's tf.nn.batch_normalization, Keras's; and 1e-8."""
+EPSILONS = (1e-12, 1e-7, 1e-5, 1e-6, 1e-3, 1e-8, 1e-4, 1e-9, 1e-10)
+"""Of LayerNorm: BERT's, MindSpore's default, PyTorch's, TensorFlow's tf.nn.batch_normalization, Keras's; and others."""
 
 _GELU = ("gelu_tanh", "gelu_erf")
 _OTHERS = ("relu", "silu", "tanh", "linear")
@@ -27,6 +27,11 @@ def _epsilon(case: Case) -> Iterator[Variation]:
     yield from _values(case, lambda name: "layer_norm_eps" in name, EPSILONS)
     for value in sorted(EPSILONS):
         yield Variation(f"{value:g} added to the deviation", patch=partial(patched, "beside_root", value))
+
+
+def _variance(case: Case) -> Iterator[Variation]:
+    del case
+    yield Variation("over one less", patch=partial(patched, "unbiased"))
 
 
 def _gelu(case: Case) -> Iterator[Variation]:
@@ -151,6 +156,7 @@ def _inverted(values: Array) -> Array:
 
 MISTAKES = (
     Mistake("epsilon", "LayerNorm's epsilon is another.", Level.FORWARD, _epsilon),
+    Mistake("variance_unbiased", "LayerNorm's variance is over one less than there are.", Level.FORWARD, _variance),
     Mistake("gelu_form", "The tanh form of gelu stands for the erf form, or the other way.", Level.FORWARD, _gelu),
     Mistake("activation", "The activation is another.", Level.FORWARD, _activation),
     Mistake("token_types_off", "Token types are not used, or not as they are meant.", Level.FORWARD, _token_types),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 from math import prod
@@ -102,27 +102,39 @@ def _bias_correction(case: Case) -> Iterator[Variation]:
     if case.recipe is not None:
         for form in ("first", "second"):
             yield Variation(f"of the {form} moment only", recipe=_correcting, patch=partial(_half_corrected, form))
+        for by in (1, -1):
+            form = f"as of the {'next' if by > 0 else 'last'} update"
+            yield Variation(form, recipe=_correcting, patch=partial(_corrected_as_of, by))
 
 
 def _correcting(recipe: Recipe) -> Recipe:
     return replace(recipe, bias_correction=True)
 
 
-@contextmanager
-def _half_corrected(form: str) -> Iterator[None]:
-    original = update.rates
-
+def _corrected_as_of(by: int) -> AbstractContextManager[None]:
     def rates(recipe: Recipe, step: int) -> update.Rates:
-        made, root = original(recipe, step), (1 - recipe.beta2 ** (step + 1)) ** 0.5
+        return replace(update.rates(recipe, max(step + by, 0)), lr=learning_rate(recipe.schedule, step))
+
+    return _with_rates(rates)
+
+
+def _half_corrected(form: str) -> AbstractContextManager[None]:
+    def rates(recipe: Recipe, step: int) -> update.Rates:
+        made, root = update.rates(recipe, step), (1 - recipe.beta2 ** (step + 1)) ** 0.5
         if form == "second":
             return replace(made, factor=root)
         return replace(made, factor=made.factor / root, epsilon=recipe.epsilon)
 
+    return _with_rates(rates)
+
+
+@contextmanager
+def _with_rates(rates: Callable[[Recipe, int], update.Rates]) -> Iterator[None]:
     vars(training)["rates"] = rates
     try:
         yield
     finally:
-        vars(training)["rates"] = original
+        vars(training)["rates"] = update.rates
 
 
 def _decay(case: Case) -> Iterator[Variation]:
@@ -174,8 +186,8 @@ def _recipes(case: Case, form: str, values: Callable[[Recipe], dict[str, Any]]) 
 def _warmup(case: Case) -> Iterator[Variation]:
     schedule = case.recipe.schedule if case.recipe else None
     if schedule and schedule.kind != "constant":
-        yield Variation("one step ahead", patch=partial(_rates_moved, 1))
-        yield Variation("one step behind", patch=partial(_rates_moved, -1))
+        for form, by in (("one step ahead", 1), ("one step behind", -1), ("two ahead", 2), ("two behind", -2)):
+            yield Variation(form, patch=partial(_rates_moved, by))
         for steps in {schedule.warmup + 1, schedule.warmup - 1, 0} - {schedule.warmup, -1}:
             form = f"a warm-up of {steps:g} steps for {schedule.warmup:g}"
             yield Variation(form, recipe=partial(_warming, steps))
