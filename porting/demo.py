@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from porting.checkpoint.equal import equal_bits
 from porting.checkpoint.registry import read
 from porting.checkpoint.write import write
@@ -78,7 +80,9 @@ def demo(folder: str | Path) -> Demo:
 def _make(source: Path) -> None:
     family = family_named("bert")
     sizes = {label: CONFIG[key] for label, keys in family.labels.items() for key in keys if key in CONFIG}
-    tensors = sample(family, "google", {k: v for k, v in sizes.items() if isinstance(v, int)}, groups=GROUPS)
+    drawn = sample(family, "google", {k: v for k, v in sizes.items() if isinstance(v, int)}, groups=GROUPS)
+    # As a model begins: LayerNorm's gamma is 1, and not near 0, where nothing would get through.
+    tensors = {name: value + np.float32(name.endswith("gamma")) for name, value in drawn.items()}
     write(source, tensors, format="tf-bundle")
     (source.parent / "bert_config.json").write_text(json.dumps(CONFIG, indent=2) + "\n")
 
