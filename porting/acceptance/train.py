@@ -17,6 +17,7 @@ from porting.acceptance.judge import judge_trajectory
 from porting.acceptance.permutation import GROUP
 from porting.acceptance.runs import FALLBACKS, read_planted, read_runs
 from porting.acceptance.speed import judge_speed
+from porting.backends.found import Resolved
 from porting.backends.process import Outcome
 from porting.errors import PortError, UsageError
 from porting.model.recipe import Recipe, Schedule
@@ -135,6 +136,13 @@ class Judged:
         """As JSON values."""
         levels = [asdict(verdict) for verdict in (self.trajectory, self.speed)]
         return {"levels": levels, "made": self.made, "kept": self.kept}
+
+
+def on(side: Side, resolved: Resolved) -> Side:
+    """A side on a backend, in the mode that it is trained in: MindSpore compiles, as its steps take 20 times as long
+    in PyNative mode; the others run eagerly, as compiling takes longer than some hundred steps.
+    """
+    return replace(side, resolved=resolved, mode="graph" if resolved.backend.known == "mindspore" else "eager")
 
 
 def training_recipe(spec: ModelSpec, steps: int) -> Recipe:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from porting.acceptance.equivalence import MARGIN, equivalence, margin_of
-from porting.acceptance.judge import judge_trajectory
+from porting.acceptance.judge import equivalent, judge_trajectory
 from porting.acceptance.names import POWER, REPLICAS, SHADOW, SPREADS, TAIL
 from porting.acceptance.shadow import LIMIT, STEPS
 from porting.acceptance.student import t_quantile
@@ -100,6 +100,17 @@ class TestEquivalence:
         assert tails[0].state is State.CONDITIONAL
         assert "within the margin" in tails[0].reason
         assert "uncalibrated: 0 runs with other seeds" in tails[0].source
+
+    def test_it_is_told_from_what_is_conditional_for_want_of_evidence(self):
+        found = judge_trajectory(*(with_rates(one) for one in sides(EXACT, replace(EXACT, decay=0.0500015), 33)))
+        assert found.state is State.CONDITIONAL
+        assert equivalent(found)
+        half = judge_trajectory(*(with_rates(one) for one in sides(Trained(), replace(Trained(), decay=0.052), 30)))
+        assert half.state is State.CONDITIONAL
+        assert not equivalent(half)  # without a float32 run
+        assert not equivalent(judge_trajectory(*clean()))
+        assert not equivalent(judge_trajectory(*(Runs(one.run) for one in clean())))
+        assert not equivalent(judge_trajectory(*sides(Trained(), MISTAKES["weight decay 0"], 31)))
 
     def test_what_is_beyond_the_margin_fails(self):
         source, target = (with_rates(one) for one in sides(Trained(), MISTAKES["weight decay 0"], 31))

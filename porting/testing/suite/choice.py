@@ -95,7 +95,7 @@ class Choice:
     def trained_of(self, target: Target) -> list[Case]:
         """The cases that are trained on a target: one task of each model that is named, of the first without names.
 
-        What stands beside an emulated NPU trains nothing: MindSpore takes a third of a second for a tiny step on a CPU.
+        What stands beside an emulated NPU trains nothing: MindSpore compiles for seconds in each of its runs.
         """
         if target.smaller:
             return []

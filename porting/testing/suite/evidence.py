@@ -20,7 +20,7 @@ from typing import Any
 
 from porting.acceptance.shadow import STEPS
 from porting.acceptance.speed import HUNDREDS, NEEDED
-from porting.acceptance.train import Plan, train, training_recipe
+from porting.acceptance.train import Plan, on, train, training_recipe
 from porting.checkpoint.write import write
 from porting.errors import PortError, UsageError
 from porting.parity.compare import Comparison
@@ -78,8 +78,8 @@ class Evidence:
 
     def _plan(self, target: Target, case: Case) -> Plan:
         side = self._origin(case).side
-        one = replace(side, recipe=training_recipe(side.subject.spec, STEPS), steps=STEPS)
-        two = replace(one, resolved=target.resolved)
+        learning = replace(side, recipe=training_recipe(side.subject.spec, STEPS), steps=STEPS)
+        one, two = on(learning, side.resolved), on(learning, target.resolved)
         # As at L2, lower precision is held against the source at that precision: it trains in its own way.
         return Plan(reference_side(one, two) if lower(two) else one, two)
 
