@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MASK = "mask."
 ROWS = "rows."
 GIVEN = "given."
+ROLES = ("m", "v")
+"""The moments of Adam."""
 
 
 class NoSuchTaps(UsageError):  # noqa: N818 - what it says
@@ -67,6 +69,23 @@ def accepted(
         raise MismatchError(title, problems)
     dtype = np.float64 if double else np.float32
     return ((name, np.ascontiguousarray(tensors[name], dtype)) for name in wanted)
+
+
+def accepted_moments(
+    title: str,
+    wanted: Mapping[str, tuple[int, ...]],
+    slots: Mapping[str, Mapping[str, Array]],
+    *,
+    double: bool = False,
+) -> dict[str, list[NDArray[np.floating[Any]]]]:
+    """Moments by role, in the order of the trained parameters. wanted: shapes of those.
+
+    Raises: MismatchError listing all that is missing, unexpected or of another shape.
+    """
+    shapes = {f"{role}.{name}": shape for role in ROLES for name, shape in wanted.items()}
+    given = {f"{role}.{name}": tensor for role, tensors in slots.items() for name, tensor in tensors.items()}
+    found = dict(accepted(f"{title}, the optimizer's moments", shapes, given, double=double))
+    return {role: [found[f"{role}.{name}"] for name in wanted] for role in ROLES}
 
 
 def refuse_float64(build: Build, framework: str) -> None:

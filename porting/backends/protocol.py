@@ -106,6 +106,20 @@ class StepResult:
     norms: tuple[float, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """How far a session has trained; with weights and moments all that the next step depends on.
+
+    steps: made, skipped ones too. updates: made. good: steps without overflow since the loss scale last changed.
+    Random numbers that a framework draws itself (dropout of mode `own`) are not among them.
+    """
+
+    steps: int = 0
+    updates: int = 0
+    loss_scale: float = 1.0
+    good: int = 0
+
+
 class Session(Protocol):
     """A model with its parameters, on one device."""
 
@@ -151,4 +165,16 @@ class Session(Protocol):
 
     def slots(self) -> dict[str, dict[str, Array]]:
         """The optimizer's moments by role (`m`, `v`) and parameter name."""
+        ...
+
+    def counters(self) -> Counters:
+        """How far it has trained."""
+        ...
+
+    def resume(self, counters: Counters, slots: Mapping[str, Mapping[str, Array]]) -> None:
+        """Go on where another session stood, whose weights are loaded: set the counters and all moments.
+
+        Raises: UsageError without a recipe; MismatchError listing all moments that are missing, unexpected or of
+        another shape, before anything is changed.
+        """
         ...

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import SupportsFloat, TypeVar
 
-from porting.backends.protocol import StepResult
+from porting.backends.protocol import Counters, StepResult
 from porting.errors import UsageError
 from porting.model.recipe import Recipe
 from porting.model.update import Rates, Scale, rates
@@ -35,6 +35,17 @@ class Training:
         if self.recipe is None:
             raise UsageError("a step needs a recipe: open the session with one")
         return self.recipe
+
+    @property
+    def counters(self) -> Counters:
+        """As they stand."""
+        return Counters(self.steps, self.updates, self.scale.value, self.scale.good)
+
+    def resume(self, counters: Counters) -> None:
+        """Set them. Raises: UsageError without a recipe."""
+        self.wanted()
+        self.steps, self.updates = counters.steps, counters.updates
+        self.scale = Scale(counters.loss_scale, counters.good)
 
     def step(
         self,

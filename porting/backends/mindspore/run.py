@@ -15,7 +15,7 @@ from mindspore import ops
 
 from porting.backends import feed
 from porting.backends.mindspore.recipe import Trained, finite, updater
-from porting.backends.protocol import Array, Batch, Build, StepResult
+from porting.backends.protocol import Array, Batch, Build, Counters, StepResult
 from porting.backends.training import Training
 from porting.errors import UsageError
 from porting.model.batch import check_batch
@@ -177,6 +177,20 @@ class MindSporeSession:
             role: {name: _numpy(tensor) for name, tensor in zip(self._trained, tensors, strict=True)}
             for role, tensors in moments.items()
         }
+
+    def counters(self) -> Counters:
+        """How far it has trained."""
+        return self._training.counters
+
+    def resume(self, counters: Counters, slots: Mapping[str, Mapping[str, Array]]) -> None:
+        """Go on where another session stood. Raises: UsageError, MismatchError."""
+        self._training.wanted()
+        shapes = {name: self.parameters[name] for name in self._trained}
+        found = feed.accepted_moments(f"{self._spec.name} in MindSpore", shapes, slots)
+        for role, moments in (("m", self._optimized.m), ("v", self._optimized.v)):
+            for moment, value in zip(moments, found[role], strict=True):
+                _set(moment, ms.Tensor(value))
+        self._training.resume(counters)
 
     def _backward(
         self, batch: Batch, scale: float, extra: Mapping[str, Array]

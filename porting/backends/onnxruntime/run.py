@@ -12,7 +12,7 @@ import torch
 
 from porting.backends import feed
 from porting.backends.onnxruntime import device
-from porting.backends.protocol import Array, Batch, Build, StepResult
+from porting.backends.protocol import Array, Batch, Build, Counters, StepResult
 from porting.backends.torch.export import export_onnx
 from porting.errors import UsageError
 from porting.model.batch import check_batch
@@ -101,6 +101,15 @@ class OnnxSession:
     def slots(self) -> dict[str, dict[str, Array]]:
         """Raises: UsageError always."""
         _refuse("moments")
+
+    def counters(self) -> Counters:
+        """Of a session that has not trained."""
+        return Counters()
+
+    def resume(self, counters: Counters, slots: Mapping[str, Mapping[str, Array]]) -> None:
+        """Raises: UsageError always."""
+        del counters, slots
+        _refuse("step")
 
     def _graph(self, features: tuple[str, ...], taps: frozenset[str]) -> tuple[Any, tuple[str, ...]]:
         """A graph that takes these features and gives these taps, and the names of its outputs; exported once."""

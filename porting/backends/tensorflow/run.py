@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from porting.backends import feed
-from porting.backends.protocol import Array, Batch, Build, StepResult
+from porting.backends.protocol import Array, Batch, Build, Counters, StepResult
 from porting.backends.tensorflow.recipe import Numbers, Trained, dense, finite, update
 from porting.backends.training import Training
 from porting.errors import UsageError
@@ -129,6 +129,20 @@ class TensorFlowSession:
             role: {name: _numpy(tensor) for name, tensor in zip(self._trained, tensors, strict=True)}
             for role, tensors in moments.items()
         }
+
+    def counters(self) -> Counters:
+        """How far it has trained."""
+        return self._training.counters
+
+    def resume(self, counters: Counters, slots: Mapping[str, Mapping[str, Array]]) -> None:
+        """Go on where another session stood. Raises: UsageError, MismatchError."""
+        self._training.wanted()
+        shapes = {name: self.parameters[name] for name in self._trained}
+        found = feed.accepted_moments(f"{self._spec.name} in TensorFlow", shapes, slots)
+        for role, moments in (("m", self._optimized.m), ("v", self._optimized.v)):
+            for moment, value in zip(moments, found[role], strict=True):
+                moment.assign(value)
+        self._training.resume(counters)
 
     def _backward(self, batch: Batch, scale: float) -> tuple[Any, Sequence[Any]]:
         """The loss, and the gradients of the loss times `scale`: Tensor, IndexedSlices or None."""

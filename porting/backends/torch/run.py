@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from porting.backends import feed
-from porting.backends.protocol import Array, Batch, Build, StepResult
+from porting.backends.protocol import Array, Batch, Build, Counters, StepResult
 from porting.backends.torch.recipe import Trained, changed, finite
 from porting.backends.training import Training
 from porting.errors import UsageError
@@ -138,6 +138,23 @@ class TorchSession:
             role: {name: _numpy(tensor) for name, tensor in zip(self._trained, tensors, strict=True)}
             for role, tensors in moments.items()
         }
+
+    def counters(self) -> Counters:
+        """How far it has trained."""
+        return self._training.counters
+
+    @torch.no_grad()
+    def resume(self, counters: Counters, slots: Mapping[str, Mapping[str, Array]]) -> None:
+        """Go on where another session stood. Raises: UsageError, MismatchError."""
+        self._training.wanted()
+        shapes = {name: self.parameters[name] for name in self._trained}
+        found = feed.accepted_moments(
+            f"{self._spec.name} in PyTorch", shapes, slots, double=self._dtype == torch.float64
+        )
+        for role, moments in (("m", self._optimized.m), ("v", self._optimized.v)):
+            for moment, value in zip(moments, found[role], strict=True):
+                moment.copy_(torch.tensor(value))
+        self._training.resume(counters)
 
     def _backward(self, batch: Batch, scale: float, extra: Mapping[str, Array]) -> tuple[torch.Tensor, Slopes, Slopes]:
         """The loss, and gradients of the loss times `scale`: of the trained parameters, and of the extra features."""
