@@ -293,6 +293,13 @@ GRAPH = (
     ("pooler_token", "last", BACKBONE, {"sequence[:, 0])))": "sequence[:, -1])))"}, CHIEF),
     ("pooler_token", "mean", BACKBONE, {"sequence[:, 0])))": "sequence.mean(1))))"}),
     ("pooler_token", "the second", BACKBONE, {"sequence[:, 0])))": "sequence[:, 1])))"}),
+    (
+        "pooler_token",
+        "the middle",
+        BACKBONE,
+        {"sequence[:, 0])))": "sequence[:, sequence.shape[1] // 2])))"},
+        {"unnamed": "the catalogue has the first two, the last and all together"},
+    ),
     ("pooler_token", "maximum", BACKBONE, {"sequence[:, 0])))": "sequence.amax(1))))"}),
     (
         "activation",
@@ -343,6 +350,31 @@ SETTINGS = (
         "gelu by a sigmoid",
         BACKBONE,
         {_ACTIVATE: "self.activate = lambda x: x * torch.sigmoid(1.702 * x)"},
+    ),
+    (
+        "epsilon",
+        "3e-6 everywhere",
+        LAYERS,
+        {"self.bias, self.eps)": "self.bias, 3e-6)"},
+        {"unnamed": "the catalogue has powers of ten"},
+    ),
+    ("epsilon", "1e-4 everywhere", LAYERS, {"self.bias, self.eps)": "self.bias, 1e-4)"}),
+    (
+        "variance_unbiased",
+        "everywhere",
+        LAYERS,
+        {
+            _NORM: "x = wide(input)\n        return ((x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True) + self.eps).sqrt() * self.weight + self.bias)"
+        },
+    ),
+    ("float16_accumulation", "softmax", BACKBONE, {"scores.softmax(-1)": "scores.half().softmax(-1).float()"}),
+    (
+        "float16_accumulation",
+        "LayerNorm",
+        LAYERS,
+        {
+            _NORM: "return F.layer_norm(wide(input).half(), self.normalized_shape, self.weight.half(), self.bias.half(), self.eps).float()"
+        },
     ),
     (
         "dropout_on",
@@ -428,6 +460,17 @@ SETTINGS = (
 )
 
 STEP = (
+    (
+        "bias_correction",
+        "as of the next update",
+        UPDATE,
+        {
+            "if not recipe.bias_correction:": "if False:",
+            "recipe.beta2 ** (step + 1)": "recipe.beta2 ** (step + 2)",
+            "recipe.beta1 ** (step + 1)": "recipe.beta1 ** (step + 2)",
+        },
+        {"also": {RECIPE: {"if recipe.bias_correction:": "if True:"}}},
+    ),
     (
         "bias_correction",
         "on",

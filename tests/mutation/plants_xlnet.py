@@ -256,6 +256,32 @@ PRETRAINING = (
         },
     ),
     (
+        "mask_form",
+        "filled with -1e30",
+        LAYERS,
+        {_MASK: "score = score.masked_fill(mask < 0, -1e30)"},
+        {"level": "L3"},  # the same numbers; but no gradient goes on from a row that sees nothing
+    ),
+    (
+        "positions_shifted",
+        "sines and cosines in turn",
+        TRANSFORMER,
+        {"torch.cat((angles.sin(), angles.cos()), -1)": "torch.stack((angles.sin(), angles.cos()), -1).flatten(-2)"},
+    ),
+    (
+        "float16_accumulation",
+        "softmax",
+        LAYERS,
+        {"score.softmax(-1).to(heads.dtype)": "score.clamp(min=-6e4).half().softmax(-1).float()"},
+    ),
+    (
+        "relative_shift",
+        "two columns late",
+        LAYERS,
+        {"positions - 1)[..., :klen]": "positions - 1)[..., 2 : klen + 2]"},
+        {"unnamed": "the catalogue has shifts by one"},
+    ),
+    (
         ("mask_unused", "mask_form"),
         "nowhere",
         LAYERS,

@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     from porting.backends.protocol import Build
     from porting_bert.config import BertConfig
 
+SEEN = "seen"
+
 TOKENS: dict[str, int | str] = {
     "the last token": -1,
     "the second token": 1,
     "the mean of the tokens": "mean",
     "the maximum of the tokens": "amax",
     "the sum of the tokens": "sum",
+    "the last token that is seen": SEEN,
 }
 
 
@@ -88,6 +91,10 @@ def _pooling(token: int | str) -> Iterator[None]:
     original = Backbone.pool
 
     def pool(self: Backbone, sequence: Any, run: Any) -> Any:
+        if token == SEEN:
+            mask = run.batch["input_mask"]
+            places = (mask.cumsum(1) * mask).argmax(1)
+            return original(self, sequence[range(len(places)), places][:, None], run)
         taken = sequence[:, token][:, None] if isinstance(token, int) else getattr(sequence, token)(1, keepdim=True)
         return original(self, taken, run)
 

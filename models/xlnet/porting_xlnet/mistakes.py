@@ -28,8 +28,10 @@ def mistakes(config: XLNetConfig, build: Build) -> dict[str, tuple[Variation, ..
         "pooler_token": (*(_summary(build, name) for name in summaries), *_tokens()) if pooled else (),
         "relative_shift": _shifts(),
         "positions_shifted": (
-            *(Variation(f"by {by}", patch=partial(_positions, by)) for by in (1, -1)),
+            *(Variation(f"by {by}", patch=partial(_positions, by)) for by in (1, -1, 2, -2)),
             Variation("counted the other way", patch=partial(_positions, 0, -1)),
+            Variation("cosines before sines", patch=partial(_arranged, _swapped)),
+            Variation("sines and cosines in turn", patch=partial(_arranged, _in_turn)),
         ),
         "mask_unused": tuple(Variation(form, patch=partial(_masking, order)) for form, order in MASKS.items()),
         "segment_matrix_dropped": (Variation("seg_embed of 0", weights=_without_segments),),
@@ -115,7 +117,7 @@ def _shifts() -> tuple[Variation, ...]:
     read = tuple(
         Variation(form, patch=partial(_shifting, partial(_read_from, start))) for form, start in SHIFTS.items()
     )
-    moved = tuple(Variation(f"by {by}", patch=partial(_shifting, partial(_moved, by))) for by in (1, -1))
+    moved = tuple(Variation(f"by {by}", patch=partial(_shifting, partial(_moved, by))) for by in (1, -1, 2, -2))
     rolled = tuple(Variation(f"rolled by {by}", patch=partial(_shifting, partial(_rolled, by))) for by in (1, -1))
     return (*read, *moved, *rolled, Variation("not shifted", patch=partial(_shifting, _unshifted)))
 
@@ -158,6 +160,36 @@ def _rolled(by: int, original: Callable[..., Any], score: Any, klen: int) -> Any
 
 def _unshifted(_: Callable[..., Any], score: Any, klen: int) -> Any:
     return score[..., :klen]
+
+
+def _swapped(sine: Any, cosine: Any) -> Any:
+    import torch
+
+    return torch.cat((cosine, sine), -1)
+
+
+def _in_turn(sine: Any, cosine: Any) -> Any:
+    import torch
+
+    return torch.stack((sine, cosine), -1).flatten(-2)
+
+
+@contextmanager
+def _arranged(order: Callable[[Any, Any], Any]) -> Iterator[None]:
+    """Sines and cosines of the table of positions in another order."""
+    from porting_xlnet.torch_transformer import Transformer
+
+    original = Transformer._positions  # noqa: SLF001 - of the port that this package is
+
+    def positions(self: Transformer, inputs: Any, run: Any) -> Any:
+        table = original(self, inputs, cast("Any", _Unheard()))
+        return run.tap("positions", order(*table.tensor_split(2, -1)))
+
+    Transformer._positions = positions  # type: ignore[method-assign] # noqa: SLF001 - likewise
+    try:
+        yield
+    finally:
+        Transformer._positions = original  # type: ignore[method-assign] # noqa: SLF001 - likewise
 
 
 class _Unheard:

@@ -69,6 +69,17 @@ def function_in_half(
     return _Instead({name: rounded})
 
 
+def masks_filled(beyond: float) -> TorchFunctionMode:
+    """What is below -beyond takes the place of what it is added to, which gets no gradient there."""
+
+    def add(one: Any, two: Any, **kwargs: Any) -> torch.Tensor:
+        if isinstance(two, torch.Tensor) and two.ndim == 4 and bool((two < -beyond).any()):
+            return torch.where(two < -beyond, two, one)
+        return torch.add(one, two, **kwargs)
+
+    return _Instead({"add": add})
+
+
 def gelu_by_sigmoid() -> TorchFunctionMode:
     """X sigmoid(1.702 x) for gelu: Hendrycks and Gimpel 2016, section 2."""
     return _Instead({"gelu": lambda value, **_: value * torch.sigmoid(1.702 * value)})

@@ -17,7 +17,7 @@ import numpy as np
 
 from porting.parity.mistakes.mistake import Mistake
 from porting.parity.state import Level
-from porting.parity.variation import Case, Seen, Tensors, Variation
+from porting.parity.variation import Case, Seen, Tensors, Variation, patched
 
 if TYPE_CHECKING:
     from porting.backends.protocol import Array
@@ -167,6 +167,12 @@ def _mask_form(case: Case) -> Iterator[Variation]:
     yield from _each(case, [("a constant in the place of scores", _constant_filled)])
 
 
+def _mask_replaces(case: Case) -> Iterator[Variation]:
+    """The same numbers forward, where a mask drowns scores; backward they get no gradient."""
+    if any(tap.endswith("attention.scores") for tap in case.taps):
+        yield Variation("the mask in the place of scores", patch=partial(patched, "masks_filled", HIDING))
+
+
 def _scale(case: Case) -> Iterator[Variation]:
     head = int(getattr(case.config, "d_head", 0) or getattr(case.config, "head_size", 0))
     if head:
@@ -247,6 +253,13 @@ MISTAKES = (
         "Scores are multiplied by the mask, or replaced, not added to.",
         Level.FORWARD,
         _mask_form,
+        alike="mask",
+    ),
+    Mistake(
+        "mask_form",
+        "Scores are multiplied by the mask, or replaced, not added to.",
+        Level.BACKWARD,
+        _mask_replaces,
         alike="mask",
     ),
     Mistake("softmax_scale", "Scores are scaled by another factor before the softmax.", Level.FORWARD, _scale),
