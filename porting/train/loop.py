@@ -1,0 +1,86 @@
+"""The loop of a training run: batches, steps, lines of a log, states on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from porting.backends.protocol import Batch, Session, StepResult
+from porting.errors import UsageError
+from porting.train.state import Position, State, check_run, read_state, save, states
+
+
+class Batches(Protocol):
+    """Data whose every batch is known by its place, so that a run can begin anywhere in it."""
+
+    @property
+    def per_epoch(self) -> int:
+        """Batches of one epoch."""
+        ...
+
+    def batch(self, epoch: int, number: int) -> Batch:
+        """Batch `number` of an epoch, both from 0: the same whenever it is asked for."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long a run trains, and what it leaves behind.
+
+    steps: made in all, skipped ones too. run: what makes two runs the same, as JSON values.
+    save_every: steps between states; 0 for one at the end only. keep: states that stay.
+    """
+
+    steps: int
+    folder: Path
+    run: Mapping[str, Any]
+    save_every: int = 0
+    keep: int = 1
+
+    def __post_init__(self) -> None:
+        """Raises: UsageError naming the field that makes no sense."""
+        for name, least in (("steps", 1), ("save_every", 0), ("keep", 1)):
+            if getattr(self, name) < least:
+                raise UsageError(f"{name}: wanted at least {least}, got {getattr(self, name)}")
+
+
+Told = Callable[[Position, int, StepResult], None]
+"""Takes each step as it is made: its place in the data, its number from 1, what came out."""
+
+
+def train(session: Session, batches: Batches, plan: Plan, told: Told) -> Path:
+    """Train to the end of the plan, from the newest state in its folder if there is one. Returns the last state.
+
+    Raises: UsageError for data without a batch, or a state of another run; FormatError for a damaged state (remove it
+    to go on from the one before), or where a state cannot be written.
+    """
+    if batches.per_epoch < 1:
+        raise UsageError("the data give no batch: fewer examples than one batch holds")
+    found = states(plan.folder)
+    position = _resumed(session, found[-1], plan.run) if found else Position()
+    saved = found[-1] if found else None
+    while (step := session.counters().steps) < plan.steps:
+        result = session.step(batches.batch(position.epoch, position.batch))
+        told(position, step + 1, result)
+        position = _after(position, batches.per_epoch)
+        if step + 1 == plan.steps or (plan.save_every and (step + 1) % plan.save_every == 0):
+            saved = save(plan.folder, State.of(session, position, plan.run), keep=plan.keep)
+    if saved is None:
+        raise UsageError(f"steps: the session has made {step} already, and no state is in {plan.folder}")
+    return saved
+
+
+def _resumed(session: Session, path: Path, run: Mapping[str, Any]) -> Position:
+    state = read_state(path)
+    check_run(path, state.mark, run)
+    state.restore(session)
+    return state.mark.position
+
+
+def _after(position: Position, per_epoch: int) -> Position:
+    """The place of the next batch."""
+    if position.batch + 1 < per_epoch:
+        return Position(position.epoch, position.batch + 1)
+    return Position(position.epoch + 1, 0)
