@@ -1,0 +1,42 @@
+"""The log of a run, read by the kit's own parsers."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from porting.backends.protocol import StepResult
+from porting.errors import UsageError
+from porting.logs.read import read_log
+from porting.train.log import LOG, STEPS, TrainLog
+from porting.train.state import Position
+
+LOSSES = [1.1544309, 0.5, 0.25, 0.125, float(np.float32(1 / 3)), 2.0]
+
+
+def write(folder, every=1):
+    with TrainLog(folder, 3, every=every) as log:
+        for i, loss in enumerate(LOSSES):
+            log.told(Position(i // 3, i % 3), i + 1, StepResult(loss, 1e-3, 1.0))
+
+
+def test_our_own_parser_reads_it(tmp_path):
+    write(tmp_path)
+    lines = (tmp_path / LOG).read_text().splitlines()
+    assert lines[0] == "epoch: 1 step: 1, loss is 1.1544309"
+    assert [line.startswith("epoch time: ") for line in lines] == [False] * 3 + [True] + [False] * 3 + [True]
+    found = read_log(tmp_path / LOG)
+    assert np.allclose(found.series["loss"].values, LOSSES, rtol=1e-8)
+
+
+def test_every_step_is_in_the_json_and_every_nth_in_the_log(tmp_path):
+    write(tmp_path, every=2)
+    said = [json.loads(line) for line in (tmp_path / STEPS).read_text().splitlines()]
+    assert [one["loss"] for one in said] == LOSSES
+    assert [one["step"] for one in said] == [1, 2, 3, 4, 5, 6]
+    steps = [line for line in (tmp_path / LOG).read_text().splitlines() if "loss is" in line]
+    assert len(steps) == 4  # the second, fourth and sixth, and the last of the first epoch
+    with pytest.raises(UsageError, match="log_every: wanted at least 1, got 0"):
+        TrainLog(tmp_path, 3, every=0)
