@@ -119,6 +119,12 @@ def leaves(config: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def head_size(config: Any) -> int:
+    """Units of a head, by what families call it; 0 if a config has no heads."""
+    heads = getattr(config, "num_attention_heads", 0)
+    return int(getattr(config, "d_head", 0) or (config.hidden_size // heads if heads else 0))
+
+
 def patched(name: str, *args: Any) -> AbstractContextManager[Any]:
     """A context of the reference's framework, which it imports."""
     return getattr(import_module("porting.backends.torch.mistakes"), name)(*args)  # type: ignore[no-any-return]

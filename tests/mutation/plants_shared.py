@@ -395,7 +395,7 @@ SETTINGS = (
         "dropout_on",
         "embeddings",
         BACKBONE,
-        {'run.drop("embeddings", total.to(run.dtype), self': "F.dropout(total, self"},
+        {'run.drop("embeddings", total.to(run.dtype), self': 'run.drop("embeddings", F.dropout(total, 0.1), self'},
     ),
     (
         "dropout_on",

@@ -17,7 +17,7 @@ import numpy as np
 
 from porting.parity.mistakes.mistake import Mistake
 from porting.parity.state import Level
-from porting.parity.variation import Case, Seen, Tensors, Variation, patched
+from porting.parity.variation import Case, Seen, Tensors, Variation, head_size, patched
 
 if TYPE_CHECKING:
     from porting.backends.protocol import Array
@@ -174,7 +174,7 @@ def _mask_replaces(case: Case) -> Iterator[Variation]:
 
 
 def _scale(case: Case) -> Iterator[Variation]:
-    head = int(getattr(case.config, "d_head", 0) or getattr(case.config, "head_size", 0))
+    head = head_size(case.config)
     if head:
         factors = {"not scaled": head**0.5, "scaled twice": head**-0.5}
         yield from _each(case, [(form, partial(_times, factor)) for form, factor in factors.items()])

@@ -14,13 +14,13 @@ import numpy as np
 from porting.model.dropout import Dropout
 from porting.parity.mistakes.mistake import Mistake
 from porting.parity.state import Level
-from porting.parity.variation import Case, Seen, Tensors, Variation, leaves, patched
+from porting.parity.variation import Case, Seen, Tensors, Variation, head_size, leaves, patched
 
 LARGEST = float(np.finfo(np.float16).max)
 
 
 def _half(case: Case) -> Iterator[Variation]:
-    size = int(getattr(case.config, "d_head", 0) or getattr(case.config, "head_size", 0))
+    size = head_size(case.config)
     seq = next((value.shape[1] for value in case.batch.values() if value.ndim > 1), 0)
     for of in ("all", "attention", "dense", *(("score", "position", "context") if size else ())):
         for arithmetic in ("float16 result", "float16 operands", "float16 sums", "bfloat16 result"):
