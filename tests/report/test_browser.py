@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from chromium import Page
 from report_support import acceptance, curve, level, taps
-from test_hostile import NASTY, poisoned
+from test_hostile_report import NASTY, poisoned
 
 from porting.acceptance.acceptance import Curve
 from porting.acceptance.trajectory import Series
