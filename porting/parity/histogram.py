@@ -19,11 +19,14 @@ class LogHistogram:
     def __init__(self) -> None:
         self.counts = np.zeros(_BINS, np.int64)
 
-    def add(self, values: Array) -> None:
-        """Count values, 0 or more. What float32 cannot hold goes into the last bin, below 1.8e-40 into the first."""
+    def add(self, values: Array, weight: int = 1) -> None:
+        """Count values, 0 or more, each so many times.
+
+        What float32 cannot hold goes into the last bin, below 1.8e-40 into the first.
+        """
         with np.errstate(over="ignore", under="ignore"):
             bits = values.astype(np.float32).view(np.uint32)
-        self.counts += np.bincount(bits >> np.uint32(_SHIFT), minlength=_BINS)
+        self.counts += weight * np.bincount(bits >> np.uint32(_SHIFT), minlength=_BINS)
 
     def quantile(self, share: float) -> float:
         """The upper end of the bin in which that share of the counted ends: at most 1.6 % above the quantile."""

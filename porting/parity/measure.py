@@ -25,6 +25,10 @@ Seen = Callable[[Array, Array], None]
 PIECE = 1 << 17
 """Elements taken at a time: with two float64 buffers, three megabytes in float32."""
 
+_EVERY = 7
+"""Of a full piece, each seventh element counts for p95: a quantile of 18,000 is as good as one of 131,072, and costs a
+third of all measures less. Seven divides no width of a model, so the elements are of all columns."""
+
 _RUN = 1 << 13
 """Elements of a dot product. OpenBLAS, numpy's, takes threads for more than 10,000 and lets them wait for each other,
 which on a busy machine made a comparison four times slower."""
@@ -160,7 +164,8 @@ class _Sums:
 
     def _extras(self, one: Array, two: Array, apart: Array, good: Array | None) -> None:
         self.total += float(apart.sum())
-        self.sizes.add(apart if good is None else apart[good])
+        counted = apart if good is None else apart[good]
+        self.sizes.add(counted[::_EVERY] if apart.size == PIECE else counted, _EVERY if apart.size == PIECE else 1)
         self.ulp = self.ulp and one.dtype == two.dtype and is_floating(one.dtype)
         if self.ulp:
             total, most = distances(one, two, good)
