@@ -41,6 +41,9 @@ EPSILON = 1e-4
 """Adam's: far above the root of the second moment of a gradient that is zero but for rounding, which would be an update
 of full size otherwise; and far below that of most."""
 
+SCALE = 8.0
+"""Of the loss: divided twice it shows eightfold, and a gradient of the probe times it is within float16's 65504."""
+
 STEPS = 2
 """Updates in which every mistake of the optimizer shows: one at rate 0, and one that changes weights."""
 
@@ -99,7 +102,7 @@ def probe_recipe(spec: ModelSpec) -> Recipe:
         excludes=("LayerNorm", "layer_norm", "layernorm", "bias"),
         names_of=family_named(spec.family).dialects[0].name,
         clip=Clip("global_norm", CLIP),
-        loss_scale=LossScale("static", 1024.0),
+        loss_scale=LossScale("static", SCALE),
     )
 
 
