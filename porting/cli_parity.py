@@ -71,7 +71,7 @@ def compare(
         ),
     ] = "calibrated",
     mapping: Annotated[Path | None, typer.Option("--mapping", help="Names and axes, from `port map -o FILE`.")] = None,
-    core: Annotated[bool, typer.Option("--core", help="Leave out cosine, mean and p95, ULP and KL.")] = False,
+    core: Annotated[bool, typer.Option("--core", help="Leave out mean and p95, ULP and KL.")] = False,
     as_json: Json = False,
 ) -> None:
     """Compare two captures level by level. Exit code 1 if anything is not a pass."""

@@ -13,10 +13,10 @@ class Deviation:
 
     max_abs: max |t - s|. max_rel: max_abs / max |s| (the tensor's scale, PARITY's max/scale).
     rel_l2: ||t - s|| / ||s||, inf where s is zero and t is not, 0 where both are. l2: ||t - s||.
-    cosine: shown, never the judge; nan where a norm is 0. norm_ratio: ||t|| / ||s||.
-    mean_rel, p95_rel: mean and 95th percentile of |t - s| / max |s|. p95 is of each seventh element where there
-    are more than 131,072, and comes from a histogram with 64 bins between powers of two: its bin's upper end, at most
-    1.6 % too high.
+    cosine: shown, never the judge; nan where a norm is 0, or 1e6 times the other. norm_ratio: ||t|| / ||s||.
+    mean_rel, p95_rel: mean and 95th percentile of |t - s| / max |s|. p95 is of each seventh element where there are
+    more than 262,144, as is mean_ulp, and comes from a histogram with 64 bins between powers of two: its bin's upper
+    end, at most 1.6 % too high.
     mean_ulp, max_ulp: distance in units of the last place of the stored dtype; None for unequal dtypes.
     nan, inf: (source, target) counts. unlike: elements that are not finite on one side or on both, and not the same
     there. worst: index of max_abs, and both values there.

@@ -76,7 +76,7 @@ def test_the_core_measures_are_the_same_without_the_others(pair: tuple[Array, Ar
     core, every = deviation(*pair, measures="core"), deviation(*pair)
     for name in ("rel_l2", "norm_ratio", "max_abs", "max_rel", "nan", "inf", "unlike", "bitwise", "worst"):
         assert getattr(core, name) == getattr(every, name) or name == "worst"
-    assert (core.cosine, core.mean_rel, core.p95_rel, core.max_ulp, core.kl_mean) == (None,) * 5
+    assert (core.mean_rel, core.p95_rel, core.max_ulp, core.kl_mean) == (None,) * 4
 
 
 @settings(deadline=None, max_examples=100)
@@ -229,3 +229,34 @@ def test_p95_of_a_large_tensor_is_that_of_all_columns() -> None:
     target[:, ::16] = 1
     target[:, ::32] += 0.25  # 3.1 %
     assert deviation(source, target).p95_rel == 0
+
+
+@settings(deadline=None, max_examples=100)
+@given(pairs())
+def test_the_cosine_is_that_of_the_vectors_in_core_and_in_all(pair: tuple[Array, Array]) -> None:
+    s, t = (np.asarray(side, np.float64).ravel() for side in pair)
+    good = np.isfinite(s) & np.isfinite(t)
+    s, t = s[good], t[good]
+    size = float(np.sqrt(s @ s) * np.sqrt(t @ t))
+    core, every = deviation(*pair, measures="core").cosine, deviation(*pair).cosine
+    assert core == pytest.approx(every, nan_ok=True)
+    # From squares: the error is float64's of the larger square, over the product of norms at most 1e6 apart.
+    assert core == pytest.approx(s @ t / size if size else nan, abs=1e-9, nan_ok=True)
+
+
+@pytest.mark.parametrize(("factor", "known"), [(1e5, True), (1e7, False), (1e-7, False)])
+def test_no_cosine_of_norms_that_are_too_far_apart(factor: float, known: bool) -> None:
+    values = np.random.default_rng(0).standard_normal(1000)
+    found = deviation(values, values * factor).cosine
+    assert found == pytest.approx(1.0, abs=1e-9) if known else isnan(found or 0.0)
+
+
+def test_the_mean_ulp_of_a_large_tensor_is_that_of_all_and_the_largest_is_missed_nowhere() -> None:
+    rng = np.random.default_rng(0)
+    a = rng.uniform(1, 2, 2 * measure.PIECE).astype(np.float32)
+    steps = rng.integers(0, 9, a.size).astype(np.int32)
+    steps[1] = 1000
+    found = deviation(a, (a.view(np.int32) + steps).view(np.float32))
+    # 75,000 of the numbers 0 to 8, whose standard deviation is 2.6: five standard errors.
+    assert found.mean_ulp == pytest.approx(steps.mean(), abs=0.05)
+    assert found.max_ulp == 1000
