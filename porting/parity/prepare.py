@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,17 +26,29 @@ def canonical_dialect(spec: ModelSpec) -> str:
     return family_named(spec.family).dialects[0].name
 
 
-def weights_of(subject: Subject, build: Build, shapes: Shapes) -> tuple[dict[str, Array], tuple[str, ...]]:
+Draw = Callable[[Collection[str]], Mapping[str, "Array"]]
+"""Values for parameters by their names in the shared dialect."""
+
+
+def weights_of(
+    subject: Subject, build: Build, shapes: Shapes, draw: Draw | None = None
+) -> tuple[dict[str, Array], tuple[str, ...]]:
     """The subject's weights in the shared dialect, float32, and what a report should say of them.
 
-    shapes: of all parameters there. Of a checkpoint that lacks a head, that head is drawn as the probe draws it.
+    shapes: of all parameters there. Of a checkpoint that lacks a head, that head is drawn, by `draw` or as the probe
+    draws it.
     Raises: MismatchError listing what a checkpoint lacks of the backbone or has in another shape.
     """
     from porting.parity.probe import probe_weights
 
     spec, config = subject.spec, subject.configured()
+
+    def probed(names: Collection[str]) -> Mapping[str, Array]:
+        return probe_weights(spec, config, build, shapes, canonical_dialect(spec), seed=subject.seed, only=names)
+
+    made = draw or probed
     if subject.checkpoint is None:
-        return probe_weights(spec, config, build, shapes, canonical_dialect(spec), seed=subject.seed), ()
+        return dict(made(shapes.keys())), ()
     stored = _stored(subject)
     wrong = [
         f"{name}: the model wants {shape}, the checkpoint has {stored[name].shape}"
@@ -48,7 +60,7 @@ def weights_of(subject: Subject, build: Build, shapes: Shapes) -> tuple[dict[str
     wrong += [f"{name}  missing" for name in collapse(backbone)]
     if wrong:
         raise MismatchError(f"{subject.checkpoint}: is not this {spec.name}", wrong)
-    drawn = probe_weights(spec, config, build, shapes, canonical_dialect(spec), seed=subject.seed, only=missing)
+    drawn = made(missing.keys())
     notes = tuple(f"not in the checkpoint, drawn: {name}" for name in collapse(missing))
     found = {name: drawn[name] if name in drawn else np.array(stored[name], np.float32) for name in shapes}
     return found, notes

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from porting.backends.protocol import Batch, Session, StepResult
 from porting.errors import UsageError
+from porting.train.best import Evaluation, add_evaluation, keep_best
 from porting.train.state import Position, State, check_run, read_state, save, states
 
 
@@ -50,7 +51,25 @@ Told = Callable[[Position, int, StepResult], None]
 """Takes each step as it is made: its place in the data, its number from 1, what came out."""
 
 
-def train(session: Session, batches: Batches, plan: Plan, told: Told) -> Path:
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Evaluates a run, whose best weights are kept (porting.train.best).
+
+    every: steps between evaluations; 0 for one at each epoch's end. The last step is evaluated in any case.
+    evaluate: leaves the session as it is. metric: that the best has the highest of.
+    """
+
+    every: int
+    evaluate: Callable[[Session], Mapping[str, float]]
+    metric: str
+
+    def __post_init__(self) -> None:
+        """Raises: UsageError for a number of steps below 0."""
+        if self.every < 0:
+            raise UsageError(f"eval_steps: wanted at least 0, got {self.every}")
+
+
+def train(session: Session, batches: Batches, plan: Plan, told: Told, judge: Judge | None = None) -> Path:
     """Train to the end of the plan, from the newest state in its folder if there is one. Returns the last state.
 
     Raises: UsageError for data without a batch, or a state of another run; FormatError for a damaged state (remove it
@@ -64,12 +83,27 @@ def train(session: Session, batches: Batches, plan: Plan, told: Told) -> Path:
     while (step := session.counters().steps) < plan.steps:
         result = session.step(batches.batch(position.epoch, position.batch))
         told(position, step + 1, result)
+        if judge is not None and _due(judge, plan, batches, position, step + 1):
+            _judged(session, judge, plan, Evaluation(step + 1, position.epoch + 1, judge.evaluate(session)))
         position = _after(position, batches.per_epoch)
         if step + 1 == plan.steps or (plan.save_every and (step + 1) % plan.save_every == 0):
             saved = save(plan.folder, State.of(session, position, plan.run), keep=plan.keep)
     if saved is None:
         raise UsageError(f"steps: the session has made {step} already, and no state is in {plan.folder}")
     return saved
+
+
+def _due(judge: Judge, plan: Plan, batches: Batches, position: Position, step: int) -> bool:
+    """Whether a step, from 1, is followed by an evaluation."""
+    if step == plan.steps:
+        return True
+    return step % judge.every == 0 if judge.every else position.batch + 1 == batches.per_epoch
+
+
+def _judged(session: Session, judge: Judge, plan: Plan, evaluation: Evaluation) -> None:
+    """Write an evaluation down. It stands before the state of its step is written, so that none is left out."""
+    keep_best(plan.folder, evaluation, judge.metric, session.weights(), plan.run)
+    add_evaluation(plan.folder, evaluation)
 
 
 def _resumed(session: Session, path: Path, run: Mapping[str, Any]) -> Position:
