@@ -32,6 +32,7 @@ VERBS: dict[str, str] = {
     "describe": "porting.backends.device:describe",
     "capture": "porting.parity.capture_job:capture",
     "captures": "porting.parity.capture_job:captures",
+    "bench_cell": "porting.bench.cell_job:bench_cell",
 }
 """Where the function of each verb is, `module:function`, imported when it is called.
 
