@@ -95,13 +95,20 @@ def naming_of(spec: ModelSpec, config: Config, build: Build, framework: Framewor
     native: all of them, as `Session.parameters` has them.
     Raises: MismatchError for a parameter that the table does not know, or that one of the dialects has no place for.
     """
+    return naming_between(
+        spec, config, build.task, spec.dialects[framework], family_named(spec.family).dialects[0].name, native
+    )
+
+
+def naming_between(spec: ModelSpec, config: Config, task: str, source: str, target: str, native: Shapes) -> Naming:
+    """The same for any two dialects of the family: the first is whose names `native` has. Raises: MismatchError."""
     family = family_named(spec.family)
-    theirs, ours = target_dialect(family, spec.dialects[framework]), family.dialects[0]
+    theirs, ours = target_dialect(family, source), target_dialect(family, target)
     title = f"{spec.name}: {theirs.name} to {ours.name}"
     settings = {name: value for name, value in config.to_dict().items() if isinstance(value, bool)}
-    forth = _planned(title, _read(title, native, family, theirs, build.task), ours, native, settings)
+    forth = _planned(title, _read(title, native, family, theirs, task), ours, native, settings)
     canonical = {one.name: one.shape for one in forth}
-    match = _read(title, canonical, family, ours, build.task)
+    match = _read(title, canonical, family, ours, task)
     back = _planned(title, match, theirs, canonical, settings, like=native)
     _check_covered(title, native, forth, back)
     return Naming(title, native, forth, tuple(one for one in back if one.name in native))

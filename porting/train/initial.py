@@ -28,7 +28,7 @@ def initial_weights(
     Weights are normal, of the config's deviation, cut at two of them, as tf.truncated_normal_initializer gives them;
     what a LayerNorm multiplies by is 1, biases are 0. XLNet's biases of attention, which are no vectors, are normal.
     Each is drawn by its own name, so that no order changes it. Source: google-research/bert modeling.py,
-    create_initializer(0.02); zihangdai/xlnet cuts nothing, which 4.6 % of the values show.
+    create_initializer(0.02). The initial weights of XLNet and RoBERTa are not cut by their authors.
     """
     deviation = _deviation(config)
     return {name: _drawn(name, shapes[name], deviation, seed) for name in shapes if only is None or name in only}

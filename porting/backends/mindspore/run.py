@@ -78,6 +78,11 @@ class MindSporeSession:
         self._finite = ms.jit(finite)
 
     @property
+    def model(self) -> Any:
+        """The port itself."""
+        return self._model
+
+    @property
     def parameters(self) -> dict[str, tuple[int, ...]]:
         """Shapes by name."""
         return {name: tuple(parameter.shape) for name, parameter in self._named.items()}

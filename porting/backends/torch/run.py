@@ -59,6 +59,11 @@ class TorchSession:
             self._optimized = Trained.start(list(self._trained.values()), [treated[name] for name in self._trained])
 
     @property
+    def model(self) -> torch.nn.Module:
+        """The port itself."""
+        return self._model
+
+    @property
     def parameters(self) -> dict[str, tuple[int, ...]]:
         """Shapes by name."""
         return {name: tuple(tensor.shape) for name, tensor in self._named.items()}
