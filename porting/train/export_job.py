@@ -18,6 +18,9 @@ from porting.train.start import open_trainee
 NAMES = {"torch": "export_onnx", "mindspore": "export_mindir"}
 """What porting.backends.FRAMEWORK.export has for the graph of its framework."""
 
+LENGTH = 128
+"""Of a graph whose axes cannot be open, beside a batch of one."""
+
 
 def export(job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     """Write the graph of a job: backend, subject, output. Raises: PortError."""
@@ -25,7 +28,9 @@ def export(job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     subject, backend = Subject.from_json(job["subject"]), BackendName.parse(job["backend"])
     session: Any = open_trainee(subject, Resolved(backend), mode="eager").session
     write = getattr(import_module(f"porting.backends.{backend.known}.export"), NAMES[backend.known])
-    outputs = write(session.model, subject.spec, subject.task, Path(job["output"]), inputs(subject.spec, subject.task))
+    wanted = (session.model, subject.spec, subject.task, Path(job["output"]), inputs(subject.spec, subject.task))
+    shape = (1, min(LENGTH, subject.spec.bounds(subject.configured()).get("seq", LENGTH)))
+    outputs = write(*wanted, shape) if backend.known == "mindspore" else write(*wanted)
     return {"outputs": list(outputs)}
 
 
