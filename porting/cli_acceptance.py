@@ -14,7 +14,7 @@ commands = typer.Typer()
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Evidence = (
-    "A log, FILE#RUN for one of its runs, a folder of logs, a capture, the folder of `port parity`; and logs beside."
+    "A log (FILE#RUN for one of its runs), a folder of logs, a capture, the folder of `port parity`; predictions."
 )
 
 
@@ -39,6 +39,9 @@ def accept(
     margin: Annotated[
         float | None, typer.Option("--margin", help="How far a metric may be off, in its own unit. Default: 0.005.")
     ] = None,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="Labels of the examples, for predictions that have none.")
+    ] = None,
     lang: Annotated[str, typer.Option("--lang", help="Language of the report: en or zh.")] = "en",
     sign: Annotated[Path | None, typer.Option("--sign", help="OpenSSH key that signs the report.")] = None,
     against: Annotated[
@@ -58,7 +61,7 @@ def accept(
     free(output.absolute(), overwrite=overwrite)
     found = run(
         source, target, criteria=criteria, source_step_ms=source_step_ms, target_step_ms=target_step_ms,
-        speed=speed, margin=margin, against=against,
+        speed=speed, margin=margin, labels=labels, against=against,
     )  # fmt: skip
     place = write_report(found, output, words=words, key=sign, overwrite=overwrite)
     show(read_report(place) if as_json else [*text_lines(found, words), "", str(place / "report.html")])

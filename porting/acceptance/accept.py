@@ -12,6 +12,7 @@ from porting.acceptance.advice import advice_for
 from porting.acceptance.chain import chain, overall
 from porting.acceptance.evidence import FLOOR, REFERENCE, TRUTH, Evidence, Paths, evidence_of
 from porting.acceptance.judge import judge_trajectory
+from porting.acceptance.matched import Matched, matched
 from porting.acceptance.measured import (
     FIRST,
     counts_of,
@@ -53,7 +54,7 @@ class Given:
         return bool(self.source.party.emulated or self.target.party.emulated)
 
 
-def accept(
+def accept(  # noqa: PLR0913 - one keyword per choice
     source: Paths,
     target: Paths,
     *,
@@ -62,21 +63,23 @@ def accept(
     target_step_ms: float | None = None,
     speed: float | None = None,
     margin: float | None = None,
+    labels: str | Path | None = None,
     against: str | Path | None = None,
 ) -> Acceptance:
     """Judge a migration by what the paths of both sides show.
 
-    source, target: a log, a folder of logs, a capture, or the folder of `port parity`; of several, all but one are
-    logs. criteria: a rule that is shown
+    source, target: a log, a folder of logs, a capture, the folder of `port parity`, a file of predictions; of several,
+    all but one are logs or predictions. criteria: a rule that is shown
     beside the calibrated verdict. source_step_ms, target_step_ms: milliseconds of a step, in place of recorded ones.
-    speed, margin: the user's limits of the step time's ratio and of the task's metrics. against: a previous report.
+    speed, margin: the user's limits of the step time's ratio and of the task's metrics. labels: a file of labels, for
+    predictions that have none. against: a previous report.
     Raises: UsageError for a path or criteria that there are not; FormatError for what is no evidence, and for a
     previous report that is none.
     """
     rule = rule_named(criteria)
     given = Given(
-        evidence_of(source, "source", step_ms=source_step_ms),
-        evidence_of(target, "target", step_ms=target_step_ms),
+        evidence_of(source, "source", step_ms=source_step_ms, labels=labels),
+        evidence_of(target, "target", step_ms=target_step_ms, labels=labels),
         rule,
         speed,
         margin,
@@ -92,8 +95,8 @@ def _with_regression(found: Acceptance, previous: Path) -> Acceptance:
 
 def judged(given: Given, criteria: str) -> Acceptance:
     """The judgement of evidence that was read."""
-    comparison = _compared(given, criteria)
-    levels = chain(_levels(given, comparison), emulated=given.emulated)
+    comparison, answers = _compared(given, criteria), _answers(given)
+    levels = chain(_levels(given, comparison, answers), emulated=given.emulated)
     verdict = overall(levels, logs=given.source.logs or given.target.logs)
     if given.source.party.same_as(given.target.party):
         verdict = _at_most_conditional(verdict, SAME)
@@ -104,7 +107,7 @@ def judged(given: Given, criteria: str) -> Acceptance:
         rule=None if given.rule is None else _by_rule(given, given.rule, comparison),
         curves=tuple(curves_of(*runs)),
         speed=speed_of(*runs),
-        qualities=tuple(qualities_of(*runs)),
+        qualities=tuple(qualities_of(*runs, answers)),
         differences=comparison.information if comparison else (),
         counts=counts_of(*runs),
         notes=comparison.notes if comparison else (),
@@ -134,7 +137,14 @@ def _compared(given: Given, criteria: str) -> Comparison | None:
     return compare(source, target, floor=floor, truth=truth, reference=reference, criteria=criteria)
 
 
-def _levels(given: Given, comparison: Comparison | None) -> Iterator[Verdict]:
+def _answers(given: Given) -> Matched | None:
+    """Predictions of both sides held together; None where a side has none."""
+    if given.source.answers is None or given.target.answers is None:
+        return None
+    return matched(given.source.answers, given.target.answers)
+
+
+def _levels(given: Given, comparison: Comparison | None, answers: Matched | None) -> Iterator[Verdict]:
     tensors = comparison.levels if comparison else ()
     yield from tensors
     ours, theirs = given.source.runs, given.target.runs
@@ -151,7 +161,7 @@ def _levels(given: Given, comparison: Comparison | None) -> Iterator[Verdict]:
         yield judge_speed(ours.run, theirs.run, limit=_speed_limit(given), below=below)
     metrics = task_metrics(ours.run), task_metrics(theirs.run)
     if any(metrics):
-        yield judge_task(*metrics, margin=given.margin, rule=given.rule)
+        yield judge_task(*metrics, margin=given.margin, rule=given.rule, answers=answers)
 
 
 def _speed_limit(given: Given) -> float | None:

@@ -13,8 +13,8 @@ from porting.parity.presets import CALIBRATED
 from porting.parity.settings import Difference
 from porting.parity.state import Finding, Level, State, Verdict, worst
 
-Kind = Literal["capture", "parity", "runs", "logs", "log"]
-"""What a path turned out to be: a capture, a folder of `port parity`, one of its training runs, logs, a log."""
+Kind = Literal["capture", "parity", "runs", "logs", "log", "predictions"]
+"""What a path turned out to be: a capture, a folder of `port parity`, its training runs, logs, a log, predictions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +106,13 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """One metric of the task on both sides."""
+    """One metric of the task on both sides. interval: of 90 %, of the difference; paired: of the same examples."""
 
     name: str
     source: Metric | None
     target: Metric | None
+    interval: tuple[float, float] | None = None
+    paired: bool = False
 
     @property
     def difference(self) -> float | None:

@@ -11,6 +11,9 @@ from typing import Literal
 import numpy as np
 
 from porting.acceptance.acceptance import Kind, Party
+from porting.acceptance.answer_file import read_answers
+from porting.acceptance.answered import LABELS, answers_in, labels_in, only, with_answers
+from porting.acceptance.answers import Answers
 from porting.acceptance.inputs import inputs_of
 from porting.acceptance.permutation import BLOCK
 from porting.acceptance.runs import read_planted, read_runs, trajectory_of
@@ -32,7 +35,7 @@ BY_HAND = "the step time was given by hand"
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What one path shows. capture: a folder with tensors, None of logs. judged_by: floor, truth and reference, where
-    they lie beside it. runs: its training. planted: training with known mistakes.
+    they lie beside it. runs: its training. planted: training with known mistakes. answers: its predictions.
     """
 
     party: Party
@@ -40,6 +43,7 @@ class Evidence:
     judged_by: Mapping[str, Path] = field(default_factory=dict)
     runs: Runs | None = None
     planted: Mapping[str, tuple[Trajectory, ...]] = field(default_factory=dict)
+    answers: Answers | None = None
 
     @property
     def run(self) -> Trajectory | None:
@@ -48,61 +52,90 @@ class Evidence:
 
     @property
     def logs(self) -> bool:
-        """Whether nothing but logs stands behind it."""
-        return self.party.kind in ("log", "logs")
+        """Whether nothing but logs and predictions stands behind it."""
+        return self.party.kind in ("log", "logs", "predictions")
 
 
 Paths = str | Path | Sequence[str | Path]
 
 
-def evidence_of(paths: Paths, side: Side, *, step_ms: float | None = None) -> Evidence:
+def evidence_of(
+    paths: Paths, side: Side, *, step_ms: float | None = None, labels: str | Path | None = None
+) -> Evidence:
     """Read what one or several paths show of one side of a migration.
 
     paths: a log (`FILE#RUN` names one of several runs), a folder of logs, a capture, the folder of one side's runs, or
-    the folder of `port parity`, of which the given side is taken; logs may stand beside any of them. step_ms:
-    milliseconds of a step, in place of what was recorded.
+    the folder of `port parity`, of which the given side is taken; logs and a file of predictions may stand beside any
+    of them. step_ms: milliseconds of a step, in place of what was recorded. labels: a file of them, for predictions
+    that have none.
     Raises: UsageError for a path that there is not, for two that are no logs, or a step time that is none; FormatError
     for what is no evidence of any kind.
     """
     named = [paths] if isinstance(paths, (str, Path)) else list(paths)
-    found = [_evidence(path, side) for path in named]
+    truth = Path(labels) if labels is not None else None
+    found = [_evidence(path, side, truth) for path in named]
     whole = [one for one in found if not one.logs]
     if len(whole) > 1:
         both = " and ".join(one.party.path for one in whole[:2])
         raise UsageError(f"--{side} {both}: only logs may stand beside a capture or a folder of `port parity`")
-    first = whole[0] if whole else found[0]
+    first = (whole or [one for one in found if one.party.kind != "predictions"] or found)[0]
     together = _beside(first, [one for one in found if one is not first])
+    answers = only([one.answers for one in found if one.answers is not None], side)
+    together = together if answers is None else _answering(together, answers)
     return together if step_ms is None else _with_step_time(together, side, step_ms)
 
 
 def _beside(first: Evidence, logs: Sequence[Evidence]) -> Evidence:
-    """Evidence with what logs beside it add: series and metrics that it lacks itself."""
+    """Evidence with what logs beside it add: series and metrics that it lacks itself. Predictions are no run."""
     if not logs:
         return first
     added = [one.run for one in logs if one.run is not None]
-    run = merged([*([first.run] if first.run else []), *added])
     parties = [first.party, *(one.party for one in logs)]
     party = replace(
         first.party,
-        kind="logs" if first.logs else first.party.kind,
+        kind="logs" if first.run is not None and first.logs else first.party.kind,
         inputs=tuple(dict.fromkeys(one for party in parties for one in party.inputs)),
         limits=tuple(dict.fromkeys(limit for party in parties for limit in party.limits)),
         notes=tuple(dict.fromkeys((*first.party.notes, *(note for party in parties[1:] for note in party.notes)))),
     )
+    runs = [*([first.run] if first.run else []), *added]
+    if not runs:
+        return replace(first, party=party)
+    run = merged(runs)
     run = replace(run, emulated=run.emulated or party.emulated)
     return replace(first, party=party, runs=Runs(run) if first.runs is None else replace(first.runs, run=run))
 
 
-def _evidence(path: str | Path, side: Side) -> Evidence:
+def _answering(found: Evidence, answers: Answers) -> Evidence:
+    """Evidence with the metrics of its predictions."""
+    party = found.party
+    run = found.run or Trajectory(party.name, "log" if found.logs else "capture", (), {}, emulated=party.emulated)
+    run = with_answers(run, answers)
+    inputs = tuple(dict.fromkeys((*party.inputs, *answers.inputs)))
+    party = replace(party, inputs=inputs, notes=tuple(dict.fromkeys((*party.notes, *run.notes))))
+    runs = Runs(run) if found.runs is None else replace(found.runs, run=run)
+    return replace(found, party=party, runs=runs, answers=answers)
+
+
+def _evidence(path: str | Path, side: Side, labels: Path | None) -> Evidence:
     place = Path(path)
     if place.is_dir():
-        return _folder(place, side)
+        return _folder(place, side, labels)
+    if place.is_file() and (answers := read_answers(place, labels or labels_in(place.parent))) is not None:
+        return Evidence(Party(str(path), "predictions", answers.name, inputs=answers.inputs), answers=answers)
     if place.exists() or Path(str(path).rpartition("#")[0]).is_file():
         return _log(str(path), [read_log(str(path))], "log")
     raise UsageError(f"--{side} {path}: there is no such file or folder")
 
 
-def _folder(folder: Path, side: Side) -> Evidence:
+def _folder(folder: Path, side: Side, labels: Path | None) -> Evidence:
+    """What a folder is, with the predictions that lie in it."""
+    found = _recorded(folder, side)
+    return replace(found, answers=answers_in(folder, side, labels)) if found else _logs(folder, side, labels)
+
+
+def _recorded(folder: Path, side: Side) -> Evidence | None:
+    """Captures and training runs; None of a folder that holds neither."""
     if (folder / MANIFEST).is_file():
         return _capture(folder, "capture", folder, {})
     if (folder / "run" / MANIFEST).is_file():
@@ -114,7 +147,7 @@ def _folder(folder: Path, side: Side) -> Evidence:
         return _joined(found, runs, folder) if (runs / "run").is_dir() else found
     if (runs / "run").is_dir():
         return replace(_trained(runs, str(folder)), planted=read_planted(folder))
-    return _logs(folder)
+    return None
 
 
 def _capture(path: Path, kind: Kind, folder: Path, judged_by: Mapping[str, Path]) -> Evidence:
@@ -163,19 +196,31 @@ def environment_of(manifest: Manifest) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def _logs(folder: Path) -> Evidence:
-    """A folder of logs: what is no log is left out, by name. Raises: FormatError if none is one."""
+def _logs(folder: Path, side: Side, labels: Path | None) -> Evidence:
+    """A folder of logs and predictions: what is neither is left out, by name. Raises: FormatError if none is one."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     found: list[Trajectory] = []
     left: list[str] = []
+    known: list[Answers] = []
+    truth = labels or labels_in(folder)
     for file in files:
+        if file.name.partition(".")[0] == LABELS:
+            continue
+        answers = read_answers(file, truth)
+        if answers is not None:
+            known.append(answers)
+            continue
         try:
             found.append(read_log(file))
         except FormatError as error:
             left.append(f"{file.name} is left out: {error.problem}")
-    if not found:
-        raise FormatError(folder, "", "wanted a capture, a folder of `port parity` or logs, got none of them")
-    return _log(str(folder), found, "logs", tuple(left))
+    answers = only(known, side)
+    if found:
+        return replace(_log(str(folder), found, "logs", tuple(left)), answers=answers)
+    if answers is not None:
+        party = Party(str(folder), "predictions", answers.name, inputs=answers.inputs, notes=tuple(left))
+        return Evidence(party, answers=answers)
+    raise FormatError(folder, "", "wanted a capture, a folder of `port parity`, logs or predictions, got none of them")
 
 
 def _log(path: str, found: Sequence[Trajectory], kind: Kind, notes: tuple[str, ...] = ()) -> Evidence:

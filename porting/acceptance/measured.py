@@ -11,8 +11,10 @@ import numpy as np
 from porting.acceptance.acceptance import Curve, Pace, Quality, Speed
 from porting.acceptance.align import aligned
 from porting.acceptance.evidence import BY_HAND
+from porting.acceptance.matched import Matched
 from porting.acceptance.permutation import band, z_of
 from porting.acceptance.speed import ratio_interval, steady
+from porting.acceptance.task import difference, interval
 from porting.acceptance.trajectory import Metric, Runs, Series, Trajectory
 from porting.parity.presets import Rule
 from porting.parity.state import Finding, State
@@ -129,12 +131,22 @@ def task_metrics(run: Trajectory) -> dict[str, Metric]:
     return {name: metric for name, metric in run.metrics.items() if not name.endswith(OTHERS)}
 
 
-def qualities_of(source: Runs | None, target: Runs | None) -> Iterator[Quality]:
-    """A pair for each metric that either side has."""
+def qualities_of(source: Runs | None, target: Runs | None, answers: Matched | None = None) -> Iterator[Quality]:
+    """A pair for each metric that either side has, with its intervals where there are any."""
     ours = source.run.metrics if source else {}
     theirs = target.run.metrics if target else {}
     for name in dict.fromkeys((*ours, *theirs)):
-        yield Quality(name, ours.get(name), theirs.get(name))
+        one, two = (_with_interval(name, side.get(name)) for side in (ours, theirs))
+        known = answers.differences.get(name) if answers else None
+        bounds = known or (difference(name, one, two) if one and two else None)
+        yield Quality(name, one, two, bounds, paired=known is not None and answers is not None and answers.paired)
+
+
+def _with_interval(name: str, metric: Metric | None) -> Metric | None:
+    """A metric with the interval that its count gives, where it has no other."""
+    if metric is None or metric.interval is not None:
+        return metric
+    return replace(metric, interval=interval(name, metric))
 
 
 def counts_of(source: Runs | None, target: Runs | None) -> dict[str, tuple[int | None, int | None]]:

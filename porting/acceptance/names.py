@@ -20,3 +20,6 @@ STEP_TIME = "step time"
 COMPILATION = "compilation"
 RECOMPILATIONS = "recompilations"
 CPU_FALLBACKS = "cpu_fallbacks"
+
+EXAMPLES, ANSWERS = "examples", "predictions"
+"""Of L7: whether both sides answered the same examples, and with numbers."""

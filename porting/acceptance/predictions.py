@@ -1,12 +1,8 @@
-"""Metrics of a task from its predictions, with intervals: what counts alone cannot give.
-
-Both sides answer the same examples, so their difference is drawn by a bootstrap over examples that are the same on both
-(B. Efron, Annals of Statistics 7, 1979): what is hard for one is hard for the other, and the interval is narrow.
-"""
+"""Metrics of a task from its predictions; their intervals are `porting.acceptance.resampling`'s."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +13,8 @@ from porting.errors import UsageError
 Array = np.ndarray[Any, np.dtype[Any]]
 Measure = Callable[[Array, Array], float]
 
-RESAMPLES = 2000
+CORRELATIONS = ("pearson", "spearman")
+"""Metrics of values, the others being of classes."""
 
 
 def accuracy(labels: Array, found: Array) -> float:
@@ -86,24 +83,15 @@ MEASURES: Mapping[str, Measure] = {
 
 
 def metric(name: str, labels: Array, found: Array) -> Metric:
-    """One metric. Raises: UsageError for one that is not known, or sides of different length."""
-    return Metric(_measure(name, labels, found)(labels, found), int(labels.size))
+    """One metric, NaN where a value or a score is no finite number.
 
-
-def bootstrap(name: str, labels: Array, found: Array, *, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Bounds of a metric. Raises: UsageError likewise."""
+    Raises: UsageError for one that is not known, or sides of different length.
+    """
     measure = _measure(name, labels, found)
-    return _bounds([measure(labels[rows], found[rows]) for rows in _drawn(labels.size, seed)], level)
-
-
-def paired_difference(
-    name: str, labels: Array, source: Array, target: Array, *, level: float = 0.9, seed: int = 0
-) -> tuple[float, float]:
-    """Bounds of a metric's difference, target minus source, on the same examples. Raises: UsageError likewise."""
-    measure = _measure(name, labels, source)
-    _measure(name, labels, target)
-    apart = [measure(labels[r], target[r]) - measure(labels[r], source[r]) for r in _drawn(labels.size, seed)]
-    return _bounds(apart, level)
+    if name in (*CORRELATIONS, "auc") and not np.isfinite(found).all():
+        return Metric(float("nan"), int(labels.size))
+    with np.errstate(all="ignore"):  # what is no number is judged as such
+        return Metric(measure(labels, found), int(labels.size))
 
 
 def _measure(name: str, labels: Array, found: Array) -> Measure:
@@ -112,14 +100,3 @@ def _measure(name: str, labels: Array, found: Array) -> Measure:
     if labels.shape != found.shape or labels.ndim != 1 or not labels.size:
         raise UsageError(f"metric {name}: wanted a prediction for each label, got {found.shape} for {labels.shape}")
     return MEASURES[name]
-
-
-def _drawn(count: int, seed: int) -> Iterator[Array]:
-    random = np.random.default_rng(seed)
-    for _ in range(RESAMPLES):
-        yield random.integers(0, count, count)
-
-
-def _bounds(values: list[float], level: float) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from math import atanh, hypot, isfinite, sqrt, tanh
 from statistics import NormalDist
+from typing import TYPE_CHECKING
 
 from porting.acceptance.trajectory import Metric
 from porting.parity.presets import Check, Rule
 from porting.parity.state import Finding, Level, State, Verdict, worst
+
+if TYPE_CHECKING:
+    from porting.acceptance.matched import Matched
 
 MARGIN = 0.005
 """Half a point of a hundred, in the metric's unit, unless another is given."""
@@ -26,7 +30,7 @@ def interval(name: str, metric: Metric, *, level: float = 0.95) -> tuple[float, 
     """Bounds of one metric; None where its kind or the missing count allows none.
 
     accuracy: Wilson; matthews, pearson, spearman: Fisher's z. The others need the predictions:
-    `porting.acceptance.predictions`.
+    `porting.acceptance.resampling`.
     """
     if metric.count is None or metric.count < 1 or not isfinite(metric.value):
         return None
@@ -83,24 +87,25 @@ def judge_task(
     *,
     margin: float | None = None,
     rule: Rule | None = None,
-    differences: Mapping[str, tuple[float, float]] | None = None,
+    answers: Matched | None = None,
 ) -> Verdict:
     """Judge the metrics of a task, one finding each, by the name of the metric.
 
     margin: how far the target may be off, in the metric's unit, either way: the 90 % interval of the difference has to
-    lie within (two one-sided tests of 5 %). differences: such intervals of paired predictions
-    (`porting.acceptance.predictions`), where there are any. rule: adds the findings of its checks on the task.
+    lie within (two one-sided tests of 5 %). answers: both sides' predictions held together, with such intervals, and
+    whether they are of the same examples. rule: adds the findings of its checks on the task.
     A difference that is beyond the margin is FAIL; one whose interval is not within it, or that has no interval,
     CONDITIONAL; a metric that one side lacks UNMATCHED.
     """
-    findings = []
+    findings = list(answers.findings) if answers else []
+    known = answers.differences if answers else {}
     for name in dict.fromkeys((*source, *target)):
         one, two = source.get(name), target.get(name)
         if one is None or two is None:
             side = "source" if one is None else "target"
             findings.append(Finding(Level.TASK, name, State.UNMATCHED, f"the {side} has none"))
         else:
-            findings.append(_judged(name, one, two, margin, (differences or {}).get(name)))
+            findings.append(_judged(name, one, two, margin, known.get(name)))
     findings += _by_rule(rule, source, target) if rule else []
     compared = sum(one.state.judged for one in findings)
     reason = "" if findings else "no metric of the task was given"

@@ -27,11 +27,16 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """The quality of a task. value: in its own unit (accuracy 0 to 1). count: examples, None where nobody said."""
+    """The quality of a task.
+
+    value: in its own unit (accuracy 0 to 1). count: examples, None where nobody said. interval: of 95 %, where the
+    predictions are known.
+    """
 
     value: float
     count: int | None = None
     resolution: float = 0.0
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

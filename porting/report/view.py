@@ -236,16 +236,21 @@ def _quality(quality: Quality, words: Words) -> Row:
     apart = quality.difference
     cells = [_metric(metric, words) for metric in (quality.source, quality.target)]
     told = NOTHING if apart is None else f"{apart:+.6g}"
-    if apart is not None and quality.source is not None and abs(quality.source.value) <= 1:
+    shares = apart is not None and quality.source is not None and abs(quality.source.value) <= 1
+    if apart is not None and shares:
         told = f"{100 * apart:+.3f} {words('points')}"
+    if apart is not None and quality.interval is not None:
+        bounds = tuple(100 * bound if shares else bound for bound in quality.interval)
+        told += f" (90 %: {bounds[0]:+.3g} … {bounds[1]:+.3g}, {words('paired' if quality.paired else 'unpaired')})"
     return readable(quality.name), *cells, told
 
 
 def _metric(metric: Metric | None, words: Words) -> str:
     if metric is None:
         return NOTHING
-    count = f" ({metric.count} {words('examples')})" if metric.count else ""
-    return f"{metric.value:.8g}{count}"
+    told = [f"{metric.count} {words('examples')}"] if metric.count else []
+    told += [f"95 %: {metric.interval[0]:.4g} … {metric.interval[1]:.4g}"] if metric.interval else []
+    return f"{metric.value:.8g}" + (f" ({', '.join(told)})" if told else "")
 
 
 def _count(name: str, pair: tuple[int | None, int | None], words: Words) -> Row:

@@ -174,7 +174,7 @@ def test_what_is_no_evidence(tmp_path):
     (tmp_path / "binary").write_bytes(bytes(range(256)) * 100)
     with pytest.raises(UsageError, match=r"--target .*none: there is no such file or folder"):
         accept(log, tmp_path / "none")
-    with pytest.raises(FormatError, match="wanted a capture, a folder of `port parity` or logs"):
+    with pytest.raises(FormatError, match="wanted a capture, a folder of `port parity`, logs or predictions"):
         accept(log, tmp_path / "empty")
     for name in ("text.log", "binary"):
         with pytest.raises(FormatError):

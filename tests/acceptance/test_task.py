@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from porting.acceptance.predictions import MEASURES, bootstrap, metric, paired_difference
+from porting.acceptance.matched import Matched
+from porting.acceptance.predictions import MEASURES, metric
 from porting.acceptance.task import MARGIN, difference, fisher, interval, judge_task, wilson
 from porting.acceptance.trajectory import Metric
 from porting.errors import UsageError
@@ -45,8 +46,8 @@ class TestVerdict:
         assert "no interval" in found.reason
 
     def test_paired_predictions_narrow_it(self):
-        known = {"accuracy": (-0.001, 0.002)}
-        assert judged(Metric(0.9086, 872), Metric(0.9090, 872), differences=known)[0].state is State.PASS
+        known = Matched({"accuracy": (-0.001, 0.002)}, paired=True, findings=())
+        assert judged(Metric(0.9086, 872), Metric(0.9090, 872), answers=known)[0].state is State.PASS
 
     def test_what_is_printed_too_coarsely_does_not_pass(self):
         source = Metric(0.91, 10**7, 0.01)
@@ -146,19 +147,14 @@ class TestPredictions:
         assert np.isfinite(MEASURES[name](same, same))
         assert np.isfinite(MEASURES[name](np.zeros(5, int), np.zeros(5, int)))
 
-    def test_a_pair_of_near_twins_is_told_closely(self):
-        labels, found, _ = self.answers()
-        other = found.copy()
-        other[0] = 1 - other[0]
-        low, high = paired_difference("accuracy", labels, found, other)
-        # One example of 400 is drawn as often as a Poisson's event: at most 3 times in 95 of 100.
-        assert sorted((abs(low), abs(high))) == pytest.approx([0, 3 / 400])
-        wide = bootstrap("accuracy", labels, found)
-        assert wide[1] - wide[0] > 4 * (high - low)
+    def test_what_is_no_number_is_told(self):
+        labels, _, scores = self.answers()
+        scores[3] = np.inf
+        assert all(np.isnan(metric(name, labels, scores).value) for name in ("auc", "pearson", "spearman"))
 
     def test_what_is_asked_wrongly(self):
         labels, found, _ = self.answers()
         with pytest.raises(UsageError, match="not known"):
             metric("bleu", labels, found)
         with pytest.raises(UsageError, match="a prediction for each label"):
-            bootstrap("f1", labels, found[:-1])
+            metric("f1", labels, found[:-1])
