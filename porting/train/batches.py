@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,13 +12,17 @@ import numpy as np
 from porting.backends.protocol import Array, Batch
 from porting.checkpoint.wire import WireError
 from porting.data.features import Value, decode_example
+from porting.data.reading import dtype_of
 from porting.data.schema import Column, Schema
 from porting.data.tfrecord import read_records
 from porting.errors import FormatError, UsageError
 from porting.model.spec import ModelSpec
 
-DTYPES = {"int64": np.int32, "float32": np.float32}
+DTYPES = {"int64": np.int32, "int32": np.int32, "float32": np.float32}
 """What a session is fed, by the schema's type: ids and labels fit 32 bits, and MindSpore takes no more."""
+
+MINDRECORD = ".mindrecord"
+"""How the names of such files end: MindSpore's own, as those of its index beside them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,23 +71,25 @@ def _order(count: int, seed: int | None, epoch: int) -> Array:
     return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(count)
 
 
-def load(paths: Sequence[Path], schema: Schema, features: Mapping[str, str], below: Mapping[str, int]) -> Records:
+def load(
+    paths: Sequence[Path], schema: Schema | None, features: Mapping[str, str], below: Mapping[str, int]
+) -> Records:
     """Read all examples, each checked as it is read, so that a wrong one is told before the first step.
+
+    paths: TFRecord files, or MindRecord files by their suffix. schema: None for that of the first record.
 
     features: by feature of the model the column that it is read from ({"label_values": "label_ids"}). below: by feature
     the end of its values, from 0 (`limits`).
     Raises: FormatError naming file and record: one that is cut off, is no Example, lacks a column, has other numbers of
     values than the schema, or a value out of range. UsageError for a feature that is not in the schema, or no example.
     """
-    columns = {column.name: column for column in schema}
+    columns = {column.name: column for column in schema or _columns(paths[0])}
     missing = sorted({column for column in features.values() if column not in columns})
     if missing:
         raise UsageError(f"schema: wanted columns {', '.join(missing)}; it has {', '.join(columns)}")
     rows: dict[str, list[Array]] = {name: [] for name in features}
     for path in paths:
-        for record in read_records(path):
-            place = f"record {record.number} at byte {record.offset}"
-            found = _decoded(path, place, record.payload)
+        for place, found in _examples(path):
             for name, column in features.items():
                 row = _row(path, place, columns[column], found)
                 _check_range(path, place, column, row, below.get(name))
@@ -100,6 +106,26 @@ def limits(spec: ModelSpec, bounds: Mapping[str, int], labels: int) -> dict[str,
     return {feature.name: ends[feature.below] for feature in spec.features if feature.below in ends}
 
 
+def _examples(path: Path) -> Iterator[tuple[str, Mapping[str, Value]]]:
+    """Each record's place, for messages, and its features."""
+    if path.suffix == MINDRECORD:
+        from porting.backends.mindspore.mindrecord import read_mindrecord
+
+        yield from ((f"record {number}", found) for number, found in enumerate(read_mindrecord(path)))
+        return
+    for record in read_records(path):
+        place = f"record {record.number} at byte {record.offset}"
+        yield place, _decoded(path, place, record.payload)
+
+
+def _columns(path: Path) -> Schema:
+    """Those of a file's first record. Raises: UsageError for a file without one."""
+    _, found = next(_examples(path), ("", None))
+    if found is None:
+        raise UsageError(f"{path}: no example")
+    return tuple(Column(name, dtype_of(value), (len(value),)) for name, value in found.items())
+
+
 def _decoded(path: Path, place: str, payload: bytes) -> dict[str, Value]:
     try:
         return decode_example(payload)
@@ -112,7 +138,7 @@ def _row(path: Path, place: str, column: Column, found: Mapping[str, Value]) -> 
     value = found.get(column.name)
     if value is None:
         raise FormatError(path, place, f"wanted {column.name}, as the schema says; it has {', '.join(found) or 'none'}")
-    kind = "string" if isinstance(value, list) else str(value.dtype)
+    kind = dtype_of(value)
     if kind != column.dtype or column.dtype not in DTYPES:
         raise FormatError(path, place, f"{column.name}: wanted {column.dtype}, as the schema says, got {kind}")
     wanted = int(np.prod(column.shape))

@@ -23,14 +23,19 @@ LOG, STEPS = "train.log", "steps.jsonl"
 class TrainLog:
     """Both files of a run, in its folder; a context manager, whose `told` the loop is given.
 
+    Where the loss is scaled a step's line shows loss, overflow and scale, as MindSpore's scripts for it do.
     A run that goes on appends. Steps that it makes again after a kill stand in them again, with equal numbers.
     """
 
-    def __init__(self, folder: Path, per_epoch: int, *, every: int = 1) -> None:
-        """every: steps between lines of the log; steps.jsonl has all. Raises: UsageError, FormatError."""
+    def __init__(self, folder: Path, per_epoch: int, *, every: int = 1, scaled: bool = False) -> None:
+        """every: steps between lines of the log; steps.jsonl has all. scaled: whether the loss is.
+
+        Raises: UsageError, FormatError.
+        """
         if every < 1:
             raise UsageError(f"log_every: wanted at least 1, got {every}")
         self._per_epoch, self._every, self._files = per_epoch, every, list[TextIO]()
+        self._scaled = scaled
         self._step = self._epoch = time.perf_counter()
         self._made = 0
         try:
@@ -48,17 +53,18 @@ class TrainLog:
         said |= {"loss_scale": result.loss_scale, "overflow": result.overflow, "seconds": now - self._step}
         lines, self._step, self._made = "", now, self._made + 1
         last = place.batch + 1 == self._per_epoch
-        if last or step % self._every == 0:
-            lines = f"epoch: {place.epoch + 1} step: {place.batch + 1}, loss is {result.loss:.9g}\n"
+        if last or result.overflow or step % self._every == 0:
+            lines = _line(place, result, scaled=self._scaled)
         if last:
             spent = (now - self._epoch) * 1000
             lines += f"epoch time: {spent:.3f} ms, per step time: {spent / self._made:.3f} ms\n"
             self._epoch, self._made = now, 0
         for file, text in zip(self._files, (lines, line(said)), strict=True):
-            try:
-                file.write(text)
-            except OSError as error:
-                raise FormatError(file.name, "", f"cannot be written: {os.strerror(error.errno or 0)}") from None
+            _write(file, text)
+
+    def say(self, text: str) -> None:
+        """Add a line to the log."""
+        _write(self._files[0], f"{text}\n")
 
     def close(self) -> None:
         """Close the files."""
@@ -72,3 +78,23 @@ class TrainLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _line(place: Position, result: StepResult, *, scaled: bool) -> str:
+    """A step as LossMonitor prints it; scaled, as the LossCallBack of ModelZoo's TinyBERT prints its three outputs."""
+    if not scaled:
+        return f"epoch: {place.epoch + 1} step: {place.batch + 1}, loss is {result.loss:.9g}\n"
+    values = (
+        ("Float32", f"{result.loss:.9g}"),
+        ("Bool", str(result.overflow)),
+        ("Float32", f"{result.loss_scale:.9g}"),
+    )
+    shown = ", ".join(f"Tensor(shape=[], dtype={dtype}, value= {value})" for dtype, value in values)
+    return f"epoch: {place.epoch + 1}, step: {place.batch + 1}, outputs are ({shown})\n"
+
+
+def _write(file: TextIO, text: str) -> None:
+    try:
+        file.write(text)
+    except OSError as error:
+        raise FormatError(file.name, "", f"cannot be written: {os.strerror(error.errno or 0)}") from None

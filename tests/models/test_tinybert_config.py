@@ -179,3 +179,26 @@ def test_the_golden_case_is_read_as_modelzoos():
     assert config().taught().layer_norm_eps == 1e-7
     assert isinstance(original_config(), TinyBertConfig)
     assert original_config().hidden_act == "gelu_erf"
+
+
+def test_a_layer_map_chooses_among_the_teachers_layers():
+    chosen = replace(SIZES["tinybert-4-312"], layer_map=(0, 4, 4, 10))
+    net = layout(chosen, build("general_distill"))
+    assert [theirs for _, theirs in net.pairs()] == [f"teacher.layer.{i}.attention.scores" for i in (0, 4, 4, 10)]
+    states = ["teacher.encoder.input", *(f"teacher.layer.{i}.output" for i in (0, 4, 4, 10))]
+    assert [theirs for _, theirs in net.representations()] == states
+    assert configure(json.loads(json.dumps(chosen.to_dict()))) == chosen
+    assert "layer_map" not in SIZES["tinybert-4-312"].to_dict()
+
+
+def test_a_student_whose_layers_do_not_divide_the_teachers_wants_a_layer_map():
+    values = {**SMALL, "num_hidden_layers": 4, "teacher": {**SMALL, "num_hidden_layers": 6}}
+    with pytest.raises(UsageError, match="a multiple of the student's 4, or a layer_map, got 6"):
+        configure(values)
+    assert configure({**values, "layer_map": [0, 2, 3, 5]}).teacher_layers == (0, 2, 3, 5)
+
+
+@pytest.mark.parametrize("chosen", [[1], [0, 1, 2], [1, 0], [0, 2], [-1, 1], "0,1", [0.5, 1], [True, 1]])
+def test_a_layer_map_that_makes_no_sense_is_refused(chosen):
+    with pytest.raises(UsageError, match="tinybert: layer_map: wanted "):
+        configure({**SMALL, "layer_map": chosen, "teacher": SMALL})

@@ -107,3 +107,18 @@ def test_limits_are_the_models(tmp_path):
     assert found["input_ids"] == 21128
     assert found["label_ids"] == 15
     assert np.all(np.array(list(found.values())) > 0)
+
+
+def test_mindrecords_are_read_as_they_were_written(tmp_path):
+    pytest.importorskip("mindspore")
+    from porting.backends.mindspore.mindrecord import MindRecordWriter
+
+    path = tmp_path / "train.mindrecord"
+    with MindRecordWriter(path, {"input_ids": "int32", "label_ids": "int32"}) as writer:
+        writer.write({"input_ids": [n, 1, 2, 3], "label_ids": [n % 2]} for n in range(3))
+        writer.commit()
+    records = read(path, schema=None)
+    assert records.arrays["input_ids"].tolist() == [[n, 1, 2, 3] for n in range(3)]
+    assert records.arrays["label_ids"].tolist() == [0, 1, 0]
+    with pytest.raises(FormatError, match=r"record 1: label_ids: wanted 0 to 0, got 1"):
+        read(path, schema=None, below={"label_ids": 1})

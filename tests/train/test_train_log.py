@@ -40,3 +40,17 @@ def test_every_step_is_in_the_json_and_every_nth_in_the_log(tmp_path):
     assert len(steps) == 4  # the second, fourth and sixth, and the last of the first epoch
     with pytest.raises(UsageError, match="log_every: wanted at least 1, got 0"):
         TrainLog(tmp_path, 3, every=0)
+
+
+def test_where_the_loss_is_scaled_overflows_are_told_and_read(tmp_path):
+    with TrainLog(tmp_path, 4, every=4, scaled=True) as log:
+        for i, scale in enumerate((512.0, 256.0, 256.0, 256.0)):
+            log.told(Position(0, i), i + 1, StepResult(LOSSES[i], 1e-3, 1.0, scale, overflow=i == 0))
+        log.say("The best acc is 0.75")
+    lines = (tmp_path / LOG).read_text().splitlines()
+    assert lines[0].endswith("Tensor(shape=[], dtype=Bool, value= True), Tensor(shape=[], dtype=Float32, value= 512))")
+    found = read_log(tmp_path / LOG)
+    assert found.series["loss"].values.tolist() == [LOSSES[0], LOSSES[3]]
+    assert found.series["overflow"].values.tolist() == [1.0, 0.0]
+    assert found.series["loss_scale"].values.tolist() == [512.0, 256.0]
+    assert found.series["best_accuracy"].values.tolist() == [0.75]

@@ -36,6 +36,8 @@ _SHARED = (
     "initializer_range",
     "layer_norm_eps",
 )
+_UNSAID = ("layer_map", "teacher")
+"""Of a config's values those that are left out where there are none."""
 _GELU = {"modelzoo": "gelu_tanh", "google": "gelu_tanh", "huawei": "gelu_erf", "transformers": "gelu_erf"}
 _MARKS = {
     "modelzoo": ("compute_type", "use_relative_positions"),
@@ -52,6 +54,8 @@ class TinyBertConfig:
     pooled_activation: what stands between the pooled output and the classifier: `relu`, as in both TinyBERTs, or
         `dropout`, as in ModelZoo's BertCLS. The tokens' output goes the same way to the classifier of tokens.
     temperature: divides the logits of student and teacher in the soft cross-entropy.
+    layer_map: by layer of the student the teacher's layer that it learns from, both from 0; None for the uniform one,
+        the last of each block of as many layers as the teacher has for one of the student's.
     teacher: has no teacher of its own; its head count, vocabulary and so on must fit.
 
     Raises: UsageError naming the field.
@@ -72,6 +76,7 @@ class TinyBertConfig:
     padding_idx: int | None = None
     pooled_activation: Literal["relu", "dropout"] = "relu"
     temperature: float = 1.0
+    layer_map: tuple[int, ...] | None = None
     teacher: TinyBertConfig | None = None
 
     def __post_init__(self) -> None:
@@ -86,6 +91,7 @@ class TinyBertConfig:
             raise _wrong("pooled_activation", "relu or dropout", self.pooled_activation)
         if self.teacher is not None:
             _check_pair(self, self.teacher)
+            _check_layers(self, self.teacher)
 
     @property
     def encoder(self) -> BertConfig:
@@ -93,9 +99,12 @@ class TinyBertConfig:
         return BertConfig(**{name: getattr(self, name) for name in _SHARED})
 
     @property
-    def layers_per_block(self) -> int:
-        """How many of the teacher's layers one of the student's stands for."""
-        return self.teacher.num_hidden_layers // self.num_hidden_layers if self.teacher else 1
+    def teacher_layers(self) -> tuple[int, ...]:
+        """By layer of the student the teacher's that it learns from, both from 0; its own where there is no teacher."""
+        if self.layer_map is not None:
+            return self.layer_map
+        block = self.teacher.num_hidden_layers // self.num_hidden_layers if self.teacher else 1
+        return tuple((i + 1) * block - 1 for i in range(self.num_hidden_layers))
 
     def taught(self) -> TinyBertConfig:
         """The teacher's config. Raises: UsageError if there is none."""
@@ -105,7 +114,8 @@ class TinyBertConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values; `configure` reads them back as they are."""
-        return {key: value for key, value in asdict(self).items() if key != "teacher" or value is not None}
+        values = {key: value for key, value in asdict(self).items() if key not in _UNSAID or value is not None}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
 def configure(values: Mapping[str, Any]) -> TinyBertConfig:
@@ -130,6 +140,8 @@ def _configure(values: Mapping[str, Any], otherwise: str) -> TinyBertConfig:
     plain = bert_config(said)  # which knows the other activations' names, and what is not ported
     own = {name: values[name] for name in ("padding_idx", "pooled_activation", "temperature") if name in values}
     own.setdefault("padding_idx", _padding(origin, values))
+    if values.get("layer_map") is not None:
+        own["layer_map"] = _layers(values["layer_map"])
     shared = {name: getattr(plain, name) for name in _SHARED}
     return TinyBertConfig(**shared, **own, teacher=_teacher(values.get("teacher"), origin))
 
@@ -155,6 +167,12 @@ def _wrong(name: str, wanted: str, got: object) -> UsageError:
     return UsageError(f"tinybert: {name}: wanted {wanted}, got {got}")
 
 
+def _layers(values: object) -> tuple[int, ...]:
+    if not isinstance(values, list | tuple) or not all(map(_is_whole, values)):
+        raise _wrong("layer_map", "a list of the teacher's layers, from 0", values)
+    return tuple(values)
+
+
 def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -167,14 +185,20 @@ def _check_pair(student: TinyBertConfig, teacher: TinyBertConfig) -> None:
         raise _wrong(
             "teacher.num_attention_heads", f"{student.num_attention_heads} as the student", teacher.num_attention_heads
         )
-    if teacher.num_hidden_layers % student.num_hidden_layers:
-        raise _wrong(
-            "teacher.num_hidden_layers",
-            f"a multiple of the student's {student.num_hidden_layers}",
-            teacher.num_hidden_layers,
-        )
     if teacher.vocab_size != student.vocab_size:
         raise _wrong("teacher.vocab_size", f"{student.vocab_size} as the student", teacher.vocab_size)
     for name in ("max_position_embeddings", "type_vocab_size"):
         if getattr(teacher, name) < getattr(student, name):
             raise _wrong(f"teacher.{name}", f"at least the student's {getattr(student, name)}", getattr(teacher, name))
+
+
+def _check_layers(student: TinyBertConfig, teacher: TinyBertConfig) -> None:
+    """Which of the teacher's layers the student's learn from: any, each at least the one before it."""
+    mine, theirs, chosen = student.num_hidden_layers, teacher.num_hidden_layers, student.layer_map
+    if chosen is None:
+        if theirs % mine:
+            raise _wrong("teacher.num_hidden_layers", f"a multiple of the student's {mine}, or a layer_map", theirs)
+        return
+    if len(chosen) != mine or sorted(chosen) != list(chosen) or not all(0 <= layer < theirs for layer in chosen):
+        wanted = f"{mine} layers of the teacher's, in their order, 0 to {theirs - 1}"
+        raise _wrong("layer_map", wanted, ", ".join(map(str, chosen)))

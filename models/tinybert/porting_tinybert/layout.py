@@ -91,20 +91,16 @@ class Layout:
         return "token_labels" if self.student.head == "tokens" else "label_ids"
 
     def pairs(self) -> tuple[tuple[str, str], ...]:
-        """Taps of attention scores that are compared, the student's and the teacher's: layer i with (i + 1) T/S - 1."""
+        """Taps of attention scores that are compared, the student's and the teacher's, layer by layer."""
+        layers = self.student.config.teacher_layers
         return tuple(
-            (f"layer.{i}.attention.scores", f"teacher.layer.{(i + 1) * self._block - 1}.attention.scores")
-            for i in range(self.student.config.num_hidden_layers)
+            (f"layer.{i}.attention.scores", f"teacher.layer.{j}.attention.scores") for i, j in enumerate(layers)
         )
 
     def representations(self) -> tuple[tuple[str, str], ...]:
-        """Taps of hidden states that are compared: state i with i T/S, from the embeddings on."""
-        states = self.student.config.num_hidden_layers + 1
-        return tuple((state_tap("", i), state_tap("teacher.", i * self._block)) for i in range(states))
-
-    @property
-    def _block(self) -> int:
-        return self.student.config.layers_per_block
+        """Taps of hidden states that are compared: the embeddings, then the outputs of the same layers."""
+        states = (0, *(layer + 1 for layer in self.student.config.teacher_layers))
+        return tuple((state_tap("", i), state_tap("teacher.", j)) for i, j in enumerate(states))
 
     def taps(self) -> tuple[str, ...]:
         """Every tap of the net, in the order of computation."""
