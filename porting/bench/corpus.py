@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from porting.acceptance.inputs import inputs_of
+from porting.acceptance.inputs import input_of
 from porting.backends.protocol import Array
 from porting.data.layout import Layout, Style
 from porting.data.packed import pack, unpack
@@ -63,13 +63,13 @@ def from_files(train: Sequence[Path], evaluation: Sequence[Path], examples: int 
         raise UsageError("--train and --eval: wanted both, or neither for generated examples")
     if examples is not None and examples < 1:
         raise UsageError(f"--examples: wanted at least 1, got {examples}")
-    found = {
-        name: [
-            {"path": one.path, "bytes": one.size, "hash": one.hash} for one in inputs_of(p.absolute() for p in paths)
-        ]
-        for name, paths in (("train", train), ("eval", evaluation))
-    }
+    found = {name: [_file(path) for path in paths] for name, paths in (("train", train), ("eval", evaluation))}
     return {"kind": "files", **found, "examples": examples}
+
+
+def _file(path: Path) -> dict[str, Any]:
+    found = input_of(path.absolute())
+    return {"path": found.path, "bytes": found.size, "hash": found.hash}
 
 
 def split(data: Mapping[str, Any], name: str, spec: ModelSpec, config: Config, task: Task) -> Records:

@@ -64,7 +64,7 @@ def usages(readings: Iterable[Reading], start: float, end: float) -> dict[str, U
 
 def _usage(device: str, readings: Sequence[Reading], start: float, end: float) -> Usage:
     times = [start, *(one.time for one in readings), end]
-    power = _mean([(one.time, one.power) for one in readings])
+    power = mean_over_time([(one.time, one.power) for one in readings])
     memory = [one.memory for one in readings if one.memory is not None]
     return Usage(
         device,
@@ -73,13 +73,17 @@ def _usage(device: str, readings: Sequence[Reading], start: float, end: float) -
         max(after - before for before, after in pairwise(times)),
         power,
         None if power is None else power * (end - start),
-        _mean([(one.time, one.utilization) for one in readings]),
+        mean_over_time([(one.time, one.utilization) for one in readings]),
         max(memory, default=None),
     )
 
 
-def _mean(values: Sequence[tuple[float, float | None]]) -> float | None:
-    """The mean over time; of what was told at one moment only, that."""
+def mean_over_time(values: Sequence[tuple[float, float | None]]) -> float | None:
+    """The mean of (seconds, value), by trapezoids, without what was not told; of one moment only, that.
+
+    >>> mean_over_time([(0.0, 1.0), (1.0, 1.0), (2.0, None), (4.0, 3.0)])
+    1.75
+    """
     told = [(time, value) for time, value in values if value is not None]
     if not told:
         return None

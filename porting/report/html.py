@@ -39,12 +39,12 @@ def html(found: Acceptance, words: Words, *, signer: str = "") -> str:
     """
     figures = figures_of(found, words)
     curves = [figure for figure in figures if figure.name.startswith("curve-")]
-    scripts = [_plotly(), _template("report.js")]
+    scripts = [plotly(), template("report.js")]
     thinned = any(figure.thinned for figure in figures)
-    page: str = _page().render(
+    page: str = page_named("report.html.j2").render(
         **view(found, words),
         policy=policy(scripts),
-        css=_template("report.css"),
+        css=template("report.css"),
         scripts=scripts,
         curve_figures=curves,
         shown_curves=max(1, sum(curve.name in FIRST for curve in drawn(found))),
@@ -103,8 +103,8 @@ def _bytes(array: np.ndarray[Any, np.dtype[Any]]) -> str:
     return b64encode(gzip.compress(array.tobytes(), 6, mtime=0)).decode()
 
 
-def _page() -> Any:
-    """The template. Raises: UsageError without Jinja2."""
+def page_named(name: str) -> Any:
+    """A page's template. Raises: UsageError without Jinja2."""
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError:
@@ -112,7 +112,7 @@ def _page() -> Any:
     loader = PackageLoader("porting.report")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["commands"] = _commands
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def _commands(text: str) -> str:
@@ -122,7 +122,7 @@ def _commands(text: str) -> str:
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped one step before
 
 
-def _plotly() -> str:
+def plotly() -> str:
     """Plotly's script. Raises: UsageError where it is not installed."""
     try:
         return files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8").strip()
@@ -130,5 +130,6 @@ def _plotly() -> str:
         raise UsageError("Plotly is not installed; pip install 'porting-kit[report]' brings it") from None
 
 
-def _template(name: str) -> str:
+def template(name: str) -> str:
+    """The text of a file that goes into a page as it is."""
     return files("porting.report").joinpath("templates", name).read_text(encoding="utf-8")
