@@ -13,11 +13,14 @@ import typer
 
 from porting.cli_acceptance import commands as acceptance_commands
 from porting.cli_acceptance import verify_report
+from porting.cli_bench import bench_app
 from porting.cli_bench import commands as bench_commands
 from porting.cli_data import commands as data_commands
+from porting.cli_distill import commands as distill_commands
 from porting.cli_parity import commands as parity_commands
 from porting.cli_registry import families_app, models_app
-from porting.errors import PortError, UsageError
+from porting.cli_train import commands as train_commands
+from porting.errors import Interrupted, PortError, UsageError
 from porting.terminal import fail, progress, show, stages
 
 app = typer.Typer(
@@ -32,7 +35,10 @@ app.add_typer(models_app, name="models")
 app.registered_commands += parity_commands.registered_commands
 app.registered_commands += acceptance_commands.registered_commands
 app.registered_commands += bench_commands.registered_commands
+app.registered_commands += train_commands.registered_commands
+app.add_typer(bench_app, name="bench")
 app.add_typer(data_commands, name="data")
+app.add_typer(distill_commands, name="distill")
 
 Source = Annotated[
     Path, typer.Argument(help="Checkpoint: a file, a folder, or a TensorFlow prefix.", show_default=False)
@@ -256,7 +262,7 @@ def main() -> None:
         _asked(sys.argv[1:2])(prog_name="port")
     except PortError as error:
         fail(str(error))
-        sys.exit(2)
+        sys.exit(INTERRUPTED if isinstance(error, Interrupted) else 2)
     except SystemExit as stop:
         if stop.code == INTERRUPTED:  # Typer has caught the KeyboardInterrupt and shown nothing
             fail("interrupted; nothing was left behind")

@@ -37,6 +37,10 @@ class UsageError(PortError):
     """Arguments that contradict each other or ask for what does not exist."""
 
 
+class Interrupted(PortError):  # noqa: N818 - what it says
+    """Ctrl-C, told by what knows what it has left behind."""
+
+
 class FormatError(PortError):
     """A file that is not what it claims to be.
 

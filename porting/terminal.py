@@ -99,3 +99,29 @@ def stages(title: str, *, quiet: bool = False) -> Iterator[Callable[[str], None]
 
 def _unsaid(text: str) -> None:
     del text
+
+
+Stepped = Callable[[int, int, str], None]
+"""Takes how many steps are made, of how many, and what is to be said beside."""
+
+
+@contextmanager
+def steps(title: str, *, quiet: bool = False) -> Iterator[Stepped | None]:
+    """A progress bar over steps on standard error, if that is a terminal; None otherwise."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("{task.fields[said]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None, said="")
+
+        def report(done: int, total: int, said: str) -> None:
+            bar.update(task, completed=done, total=total, said=said)
+
+        yield report

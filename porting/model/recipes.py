@@ -39,6 +39,26 @@ def bert_pretrain(peak: float, steps: int, warmup: int) -> Recipe:
     )
 
 
+def roberta_finetune(peak: float, steps: int, warmup: int) -> Recipe:
+    """facebookresearch/fairseq, examples/roberta/README.glue.md: adam with its weight decay, polynomial_decay, no clip.
+
+    Its Adam corrects the moments and adds epsilon to the root of the raw second one (optim/adam.py), and decays all
+    parameters, biases and LayerNorm too. Read, not run beside it.
+    """
+    return Recipe(
+        name="roberta_finetune",
+        schedule=Schedule("xlnet", peak, steps, warmup),
+        beta2=0.98,
+        epsilon=1e-6,
+        epsilon_with="raw",
+        bias_correction=True,
+        weight_decay=0.1,
+        decay_form="adamw",
+        names_of="hf",
+        clip=Clip("none"),
+    )
+
+
 def xlnet_finetune(  # noqa: PLR0913 - the original's flags
     peak: float,
     steps: int,

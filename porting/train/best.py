@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from porting.backends.protocol import Array
+from porting.checkpoint.output import explain, remove_stale_parts
 from porting.errors import FormatError, UsageError
 from porting.parity.layout import line, numbers
 
@@ -77,12 +78,13 @@ def add_evaluation(folder: Path, evaluation: Evaluation) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_stale_parts(folder, [EVALUATIONS])
         part.write_text(text, "utf-8")
         part.replace(path)
     except OSError as error:
         with suppress(OSError):
             part.unlink()
-        raise FormatError(path, "", f"cannot be written: {error.strerror}") from None
+        raise explain(path, error) from None
 
 
 def read_best(folder: Path) -> Best | None:

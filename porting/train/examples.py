@@ -1,0 +1,126 @@
+"""Records of `port data glue` as the examples of a model's task, all of them checked before the first step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from porting.data.schema import Column, Schema, account_path, read_schema
+from porting.data.tasks import TASKS, Task
+from porting.data.vocabulary import require_fit
+from porting.errors import FormatError, UsageError
+from porting.model.spec import Config, Feature, ModelSpec
+from porting.train.batches import Records, limits, load
+from porting.train.evaluation import LABELS
+
+LABEL, REAL = "label_ids", "is_real_example"
+"""Columns of the records: the label, whatever its kind, and 0 where an example only fills a batch."""
+
+SCHEMA = "schema.json"
+_KINDS = {"int32": "int64", "float32": "float32"}
+"""A feature's dtype in a record."""
+_VOCABULARY = ("vocab_size", "n_token")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What examples are read for. task: the model's, classification or regression. labels: classes, 1 of values."""
+
+    spec: ModelSpec
+    config: Config
+    glue: Task
+    task: str
+    labels: int
+
+
+def labels_of(glue: Task, files: Sequence[Path]) -> int:
+    """Classes of a task: those that the first file's account names, else the task's own; 1 of a regression."""
+    said = _account(files[0]).get("labels") if files else None
+    return len(said) if isinstance(said, list) and said else max(len(glue.labels), 1)
+
+
+def read_examples(
+    files: Sequence[Path], wanted: Wanted, *, schema: Path | None = None, labelled: bool = False
+) -> Records:
+    """All examples of these files, as a session takes them; those that only fill a batch are left out.
+
+    schema: None for the schema.json beside the first file. labelled: refuse what is known to be a test set.
+    Raises: UsageError for a schema, a vocabulary or a task that does not fit the model; FormatError by file and record.
+    """
+    place = schema or files[0].parent / SCHEMA
+    columns = read_schema(place)
+    chosen = _features(place, columns, wanted)
+    for file in files:
+        _check_account(file, wanted, labelled=labelled)
+    named = {column.name for column in columns}
+    extra = {REAL: REAL} if REAL in named else {}
+    below = limits(wanted.spec, wanted.spec.bounds(wanted.config), wanted.labels)
+    records = load(files, columns, {**chosen, **extra}, below)
+    arrays = dict(records.arrays)
+    real = arrays.pop(REAL, None)
+    if real is None or real.all():
+        return Records(arrays, records.count)
+    kept = real.astype(bool)
+    if not kept.any():
+        raise UsageError(f"{files[0]}: holds nothing but padding examples ({REAL} is 0)")
+    return Records({name: array[kept] for name, array in arrays.items()}, int(kept.sum()))
+
+
+def _features(place: Path, columns: Schema, wanted: Wanted) -> dict[str, str]:
+    """By feature of the model the column it is read from. Raises: FormatError for a schema of another kind of model."""
+    known = {column.name: column for column in columns}
+    features = {feature.name: feature for feature in wanted.spec.features}
+    chosen: dict[str, str] = {}
+    for name in wanted.spec.task(wanted.task).features:
+        column = LABEL if name in LABELS else name
+        if column in known:
+            chosen[name] = column
+            _check_column(place, known[column], features[name], wanted)
+        elif name in LABELS or not features[name].optional:
+            raise FormatError(place, column, f"wanted this column, there are {', '.join(known)}")
+    return chosen
+
+
+def _check_column(place: Path, column: Column, feature: Feature, wanted: Wanted) -> None:
+    kind = _KINDS[feature.dtype]
+    if column.dtype != kind:
+        why = {
+            "input_mask": "BERT's layout has 1 for tokens, XLNet's 1 for padding as float32: make the records with "
+            "the model's own vocabulary file",
+            LABEL: f"{wanted.glue.name} wants {'values' if kind == 'float32' else 'classes'}",
+        }.get(column.name, "")
+        tail = f" ({why})" if why else ""
+        raise FormatError(place, column.name, f"wanted {kind} for {wanted.spec.name}, got {column.dtype}{tail}")
+    longest = wanted.spec.bounds(wanted.config).get("seq")
+    if feature.axes == "batch seq" and longest is not None and column.shape[:1] > (longest,):
+        text = f"wanted a length of {longest} at most, which the model takes, got {column.shape[0]}"
+        raise FormatError(place, column.name, text)
+
+
+def _check_account(file: Path, wanted: Wanted, *, labelled: bool) -> None:
+    """Hold a file against what is written down beside it of how it was made, where that is there."""
+    said = _account(file)
+    size = said.get("vocabulary_size")
+    values = wanted.config.to_dict()
+    model = next((values[name] for name in _VOCABULARY if name in values), None)
+    if isinstance(size, int) and isinstance(model, int):
+        require_fit(file, size, f"{wanted.spec.name}", model)
+    task = said.get("task")
+    if task in TASKS and task != wanted.glue.name:
+        raise UsageError(f"{file}: holds examples of {task}, --task is {wanted.glue.name}")
+    if labelled and said.get("split") == "test":
+        raise UsageError(f"{file}: is a test set, whose labels are not known: nothing can be evaluated on it")
+
+
+def _account(file: Path) -> Mapping[str, Any]:
+    path = account_path(file)
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        raise FormatError(path, "", "is no account of records (a JSON object): remove it to go without") from None
+    return found if isinstance(found, dict) else {}
