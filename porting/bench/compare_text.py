@@ -22,6 +22,8 @@ def comparison_lines(found: Comparison) -> list[str]:
     lines += [f"  {pair.name}: slower than x {found.limit:g}" for pair in found.pairs if pair.slower]
     lines += [f"  only in {side}: {name}" for side, names in (found.only or {}).items() for name in names]
     lines += list(_missing(found.pairs))
+    if any(ratio.low is not None for pair in found.pairs for ratio in pair.ratios):
+        lines.append("  intervals (95 %) are of what varies within these two runs: between runs, more may")
     if not found.pairs and not found.differing:
         lines.append("  no cell that both sides have")
     return lines

@@ -71,14 +71,15 @@ def figure_of(number: int, one: Measured) -> Figure:
         "hovermode": "x",
         "showlegend": False,
         "shapes": _warm(one),
+        "annotations": [],
     }
     data = []
     for place, (label, unit, times, values) in enumerate(lines):
         name = "y" if place == 0 else f"y{place + 1}"
         points = kept(np.where(np.isfinite(values), values, np.nan), POINTS)
-        layout[name.replace("y", "yaxis")] = axis(
-            f"{label}, {unit}" if unit else label, domain=[1 - (place + 0.86) / count, 1 - place / count], nticks=4
-        )
+        low, high = 1 - (place + 0.72) / count, 1 - place / count - 0.1 / count
+        layout[name.replace("y", "yaxis")] = axis("", domain=[low, high], nticks=4)
+        layout["annotations"].append(_label(f"{label}, {unit}" if unit else label, high, COLOURS[place]))
         data.append({
             "type": "scatter", "mode": "lines", "name": label, "yaxis": name,
             "x": [round(float(value), 4) for value in times[points]],
@@ -86,6 +87,12 @@ def figure_of(number: int, one: Measured) -> Figure:
             "line": {"color": COLOURS[place], "width": 1.4},
         })  # fmt: skip
     return Figure(f"cell-{number}", f"{one.cell.model}, batch {one.cell.batch_size}", data, layout)
+
+
+def _label(text: str, y: float, colour: str) -> dict[str, Any]:
+    """A line's name above it."""
+    place = {"x": 0, "y": y, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
+    return {"text": text, "showarrow": False, "font": {"color": colour, "size": 12}, **place}
 
 
 def _warm(one: Measured) -> list[dict[str, Any]]:

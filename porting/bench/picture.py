@@ -11,7 +11,7 @@ from porting.acceptance.trajectory import Numbers
 from porting.bench.figures import READINGS, Measured
 from porting.report.thin import kept
 
-WIDTH, STRIP, LEFT = 480, 46, 150
+WIDTH, STRIP, LEFT = 330, 40, 118
 """Pixels: of all, the height of a strip, and the room for its label."""
 
 POINTS = 150
@@ -24,7 +24,7 @@ Line = tuple[str, str, Numbers, Numbers]
 
 
 def lines_of(found: Measured) -> list[Line]:
-    """What there is to draw over time: loss, step time, and what the device told."""
+    """What there is to draw over time: loss, step time, and what the device told; the loss only of one emulated."""
     named = {
         "average_power": ("power", "W"),
         "average_utilization": ("utilisation", "%"),
@@ -35,6 +35,8 @@ def lines_of(found: Measured) -> list[Line]:
         ("loss", "", ends, np.asarray(found.result["loss"], np.float64)),
         ("step time", "ms", ends, 1000 * found.seconds),
     ]
+    if found.emulated:
+        return lines[:1]
     mine = [one for one in found.result["readings"] if one[1] == found.result["reads"] and 0 <= one[0] <= ends[-1]]
     for name, (label, unit) in named.items():
         told = [(one[0], one[READINGS[name]]) for one in mine if one[READINGS[name]] is not None]
@@ -84,8 +86,8 @@ def _strip(line: Line, colour: str, top: int, end: float) -> Sequence[str]:
     drawn = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
     span = f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
     return (
-        f'<text x="4" y="{top + 19}" fill="{colour}" font-weight="600">{label}</text>',
-        f'<text x="4" y="{top + 34}" fill="#5b6770">{span} {unit}</text>',
+        f'<text x="4" y="{top + 16}" fill="{colour}" font-weight="600">{label}</text>',
+        f'<text x="4" y="{top + 30}" fill="#5b6770">{span} {unit}</text>',
         f'<polyline fill="none" stroke="{colour}" stroke-width="1.2" points="{drawn}"/>',
         f'<line x1="{LEFT}" x2="{WIDTH - 4}" y1="{top + STRIP}" y2="{top + STRIP}" stroke="#dde2e6"/>',
     )
