@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from porting.backends.group import ALONE, World, part_of, whole_shapes
 from porting.backends.protocol import Array, Batch, Build
 from porting.convert.names import collapse
 from porting.errors import MismatchError, UsageError
@@ -31,12 +32,18 @@ class NoSuchTaps(UsageError):  # noqa: N818 - what it says
         super().__init__(f"{title}: this model and task have no tap {', '.join(names)}")
 
 
-def masks(spec: ModelSpec, config: Config, build: Build, batch: Batch, step: int) -> dict[str, Array]:
-    """The masks of every site for one step, as features; none unless the mode is `shared`."""
+def masks(
+    spec: ModelSpec, config: Config, build: Build, batch: Batch, step: int, world: World = ALONE
+) -> dict[str, Array]:
+    """The masks of every site for one step, as features; none unless the mode is `shared`.
+
+    world: those of the whole batch are drawn, and a rank's rows taken: one process with all of it has the same masks.
+    """
     if build.dropout.mode != "shared":
         return {}
-    sites = spec.sites(config, build, {name: tensor.shape for name, tensor in batch.items()})
-    return {MASK + name: build.dropout.mask(name, step, site.shape, site.rate) for name, site in sites.items()}
+    sites = spec.sites(config, build, whole_shapes(spec, batch, world))
+    drawn = {name: build.dropout.mask(name, step, site.shape, site.rate) for name, site in sites.items()}
+    return {MASK + name: part_of(mask, world) for name, mask in drawn.items()}
 
 
 def rows(gathered: Mapping[str, str], widths: Mapping[str, tuple[int, ...]], batch: Batch) -> dict[str, Array]:

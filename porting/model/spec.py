@@ -63,12 +63,31 @@ class Tap:
 
 
 @dataclass(frozen=True, slots=True)
+class Mean:
+    """What a loss is a mean over. Several processes with a part of the batch each weight theirs by it.
+
+    tap: `loss`, or one of the taps whose sum it is. counts: the feature that says what counts: by weights (float32), or
+    by labels (int32), which count from 0 on; without it every example counts alike.
+    more, floor: what the denominator has more than the count, and what it is at least.
+    """
+
+    tap: str
+    counts: str = ""
+    more: float = 0.0
+    floor: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
-    """A head with its loss. features: names of what a batch of it holds. outputs: taps it produces at its end."""
+    """A head with its loss. features: names of what a batch of it holds. outputs: taps it produces at its end.
+
+    means: what its loss is a mean over, if not over examples that count alike.
+    """
 
     name: str
     features: tuple[str, ...]
     outputs: tuple[str, ...]
+    means: tuple[Mean, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 from porting.backends.protocol import Batch, Session, StepResult
 from porting.errors import UsageError
 from porting.train.best import Evaluation, add_evaluation, keep_best
-from porting.train.state import Position, State, check_run, read_state, save, states
+from porting.train.parallel import world
+from porting.train.state import Position, State, check_run, read_state, save, state_path, states
 
 
 class Batches(Protocol):
@@ -72,11 +73,14 @@ class Judge:
 def train(session: Session, batches: Batches, plan: Plan, told: Told, judge: Judge | None = None) -> Path:
     """Train to the end of the plan, from the newest state in its folder if there is one. Returns the last state.
 
+    Of several ranks (porting.train.parallel) all read the state and evaluate, and the first writes.
+
     Raises: UsageError for data without a batch, or a state of another run; FormatError for a damaged state (remove it
     to go on from the one before), or where a state cannot be written.
     """
     if batches.per_epoch < 1:
         raise UsageError("the data give no batch: fewer examples than one batch holds")
+    leads = world().leads
     found = states(plan.folder)
     position = _resumed(session, found[-1], plan.run) if found else Position()
     saved = found[-1] if found else None
@@ -84,10 +88,14 @@ def train(session: Session, batches: Batches, plan: Plan, told: Told, judge: Jud
         result = session.step(batches.batch(position.epoch, position.batch))
         told(position, step + 1, result)
         if judge is not None and _due(judge, plan, batches, position, step + 1):
-            _judged(session, judge, plan, Evaluation(step + 1, position.epoch + 1, judge.evaluate(session)))
+            evaluation = Evaluation(step + 1, position.epoch + 1, judge.evaluate(session))
+            if leads:
+                _judged(session, judge, plan, evaluation)
         position = _after(position, batches.per_epoch)
         if step + 1 == plan.steps or (plan.save_every and (step + 1) % plan.save_every == 0):
-            saved = save(plan.folder, State.of(session, position, plan.run), keep=plan.keep)
+            saved = state_path(plan.folder, step + 1)
+            if leads:
+                save(plan.folder, State.of(session, position, plan.run), keep=plan.keep)
     if saved is None:
         raise UsageError(f"steps: the session has made {step} already, and no state is in {plan.folder}")
     return saved

@@ -18,6 +18,7 @@ from porting.parity.naming import Naming, naming_of
 from porting.parity.prepare import weights_of
 from porting.parity.subject import Subject
 from porting.train.initial import initial_weights
+from porting.train.parallel import meet
 
 if TYPE_CHECKING:
     from porting.backends.protocol import Array, Build, Session
@@ -57,10 +58,12 @@ def open_trainee(
 
     subject: its checkpoint may be None: then all weights are drawn, from its seed, as the originals draw initial ones;
     and so are heads that the checkpoint lacks. recipe: None for a session that only evaluates.
+    Where a launcher has started several processes it trains with theirs (porting.train.parallel).
     mode: None for the way the framework is trained in: MindSpore compiles, the others run eagerly.
     Raises: UsageError, FormatError; MismatchError for a checkpoint that is not this model, or a part of it.
     """
     backend = resolved.backend
+    ranks = meet(backend)
     device = prepare(backend)
     chosen = mode or ("graph" if backend.known == "mindspore" else "eager")
     build = subject.build(mode=chosen, compute=compute, device=device_name(backend), dropout=dropout)
@@ -72,6 +75,8 @@ def open_trainee(
         naming = naming_of(spec, config, build, FRAMEWORKS[backend.known], session.parameters)
         weights, notes = initial(subject, build, naming)
         session.load(dict(naming.to_native(weights)))
+    if ranks:
+        ranks.join(session)
     return Trainee(session, build, naming, device, notes, resolved)
 
 

@@ -83,7 +83,7 @@ def save(folder: Path, state: State, *, keep: int = 1) -> Path:
     tensors = _tensors(state)
     said = {"version": VERSION, **asdict(state.mark), "hash": _hash(tensors)}
     said["self"] = _text_hash(said)
-    path = folder / f"state-{state.mark.counters.steps:08d}.safetensors"
+    path = state_path(folder, state.mark.counters.steps)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -93,6 +93,11 @@ def save(folder: Path, state: State, *, keep: int = 1) -> Path:
         if old != path:  # of a run that was wound back: what was written last stays whatever its number
             old.unlink(missing_ok=True)
     return path
+
+
+def state_path(folder: Path, steps: int) -> Path:
+    """The file of the state after so many steps."""
+    return folder / f"state-{steps:08d}.safetensors"
 
 
 def states(folder: Path) -> list[Path]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from porting.backends.protocol import Build
 from porting.errors import UsageError
-from porting.model.spec import Feature, ModelSpec, Site, Tap, Task
+from porting.model.spec import Feature, Mean, ModelSpec, Site, Tap, Task
 from porting_bert import sizes
 from porting_bert.config import CREATE_MODEL_DROPOUT, BertConfig, bert_config, roberta_config
 from porting_bert.mistakes import mistakes
@@ -25,6 +26,8 @@ SPANS = 2
 
 _TEXT = ("input_ids", "input_mask", "segment_ids")
 _MLM = ("masked_lm_positions", "masked_lm_ids", "masked_lm_weights")
+_PRETRAINING = (Mean("mlm.loss", "masked_lm_weights", more=1e-5), Mean("nsp.loss"))
+_LABELLED = (Mean("loss", "token_labels", floor=1.0),)
 
 FEATURES = (
     Feature("input_ids", "batch seq", "int32", below="vocab_size"),
@@ -43,11 +46,11 @@ FEATURES = (
 
 TASKS = (
     Task("encoder", _TEXT, ("sequence", "pooled")),
-    Task("pretraining", (*_TEXT, *_MLM, "next_sentence_labels"), ("mlm.logits", "nsp.logits")),
-    Task("mlm", (*_TEXT, "token_labels"), ("logits",)),
+    Task("pretraining", (*_TEXT, *_MLM, "next_sentence_labels"), ("mlm.logits", "nsp.logits"), _PRETRAINING),
+    Task("mlm", (*_TEXT, "token_labels"), ("logits",), _LABELLED),
     Task("classification", (*_TEXT, "label_ids"), ("logits",)),
     Task("regression", (*_TEXT, "label_values"), ("logits",)),
-    Task("token_classification", (*_TEXT, "token_labels"), ("logits",)),
+    Task("token_classification", (*_TEXT, "token_labels"), ("logits",), _LABELLED),
     Task("question_answering", (*_TEXT, "start_positions", "end_positions"), ("start_logits", "end_logits")),
 )
 
@@ -153,7 +156,7 @@ def option(build: Build, name: str, *allowed: Any) -> Any:
 
 
 def _without(feature: str, *tasks: Task) -> tuple[Task, ...]:
-    return tuple(Task(task.name, tuple(f for f in task.features if f != feature), task.outputs) for task in tasks)
+    return tuple(replace(task, features=tuple(f for f in task.features if f != feature)) for task in tasks)
 
 
 SPEC = ModelSpec(

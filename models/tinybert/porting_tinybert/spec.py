@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from porting.model.spec import Feature, ModelSpec, Tap, Task
+from porting.model.spec import Feature, Mean, ModelSpec, Tap, Task
 from porting_tinybert.config import TinyBertConfig, configure
 from porting_tinybert.layout import sites
 from porting_tinybert.mistakes import mistakes
@@ -21,7 +21,12 @@ TASKS = (
     Task("teacher", _TEXT, ("teacher.sequence", "teacher.pooled")),
     Task("classification", (*_TEXT, "label_ids"), ("logits", "log_probs")),
     Task("regression", (*_TEXT, "label_values"), ("logits",)),
-    Task("token_classification", (*_TEXT, "token_labels"), ("logits", "log_probs")),
+    Task(
+        "token_classification",
+        (*_TEXT, "token_labels"),
+        ("logits", "log_probs"),
+        (Mean("loss", "token_labels", floor=1.0),),
+    ),
     Task("general_distill", _TEXT, _FIT),
     Task("task_distill_1", _TEXT, _FIT),
     Task("task_distill_2", _TEXT, _SOFT),

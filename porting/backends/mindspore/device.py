@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mindspore as ms
 import numpy as np
+from mindspore.communication import GlobalComm
 
 from porting.backends.device import Device, processor
 
@@ -15,7 +16,8 @@ PRECISION_MODE = "must_keep_origin_dtype"
 def prepare(device: str) -> Device:
     """Make cpu, gpu or ascend ready. Raises: RuntimeError, ValueError with the framework's text."""
     target = TARGETS[device]
-    ms.set_device(target)
+    if not GlobalComm.INITED:  # among several ranks the device was chosen before they met, and cannot be changed
+        ms.set_device(target)
     # MindSpore 2.10 imports beside numpy 2, and fails at the first permute.
     ms.Tensor(np.zeros((1, 2), np.float32)).permute(1, 0).asnumpy()
     if target == "CPU":

@@ -14,6 +14,8 @@ import numpy as np
 from mindspore import ops
 
 from porting.backends import feed
+from porting.backends.group import ALONE, Team
+from porting.backends.mindspore.parallel import factor, summed
 from porting.backends.mindspore.recipe import Trained, finite, updater
 from porting.backends.protocol import Array, Batch, Build, Counters, StepResult
 from porting.backends.training import Training
@@ -62,6 +64,7 @@ class MindSporeSession:
         self._cells: dict[tuple[frozenset[str], tuple[str, ...]], tuple[Any, Any]] = {}
         self._differentiate = self._compiled(self._slopes())
         self._training = Training(recipe)
+        self._team: Team | None = None
         if recipe is not None:
             self._prepare(recipe)
 
@@ -197,18 +200,26 @@ class MindSporeSession:
                 _set(moment, ms.Tensor(value))
         self._training.resume(counters)
 
+    def join(self, team: Team) -> None:
+        """Train as one of several from now on; each draws its own numbers where dropout is the framework's."""
+        self._team = team
+        ms.set_seed(self._build.dropout.seed + team.world.rank)
+
     def _backward(
         self, batch: Batch, scale: float, extra: Mapping[str, Array]
     ) -> tuple[Any, Sequence[Any], Sequence[Any]]:
         """The loss, and gradients of the loss times `scale`: of the trained parameters, and of the rows."""
         check_batch(self._spec, self._config, self._build, batch)
-        masks = feed.masks(self._spec, self._config, self._build, batch, self._training.steps)
+        team, steps = self._team, self._training.steps
+        masks = feed.masks(self._spec, self._config, self._build, batch, steps, team.world if team else ALONE)
+        share = factor(team.begin(self, self._spec.task(self._build.task), batch)) if team else 1.0
         features = _positions(self._model, {**batch, **masks, **extra})
         self._model.set_train(True)
-        (_, loss, there), grads = self._differentiate(ms.Tensor(scale, ms.float32), *features)
+        (_, loss, there), grads = self._differentiate(ms.Tensor(scale * share, ms.float32), *features)
         rows, found = grads if self._rows else ((), grads)
         rows = (rows,) if len(self._rows) == 1 else rows  # one position comes without its tuple
-        return feed.loss_of(self._spec, self._build, {"loss": loss} if there.asnumpy() else {}), found, rows
+        loss = feed.loss_of(self._spec, self._build, {"loss": loss} if there.asnumpy() else {})
+        return summed(team, loss * share, found, rows) if team else (loss, found, rows)
 
     @property
     def _rows(self) -> tuple[int, ...]:

@@ -9,7 +9,9 @@ import numpy as np
 import torch
 
 from porting.backends import feed
+from porting.backends.group import ALONE, Team
 from porting.backends.protocol import Array, Batch, Build, Counters, StepResult
+from porting.backends.torch.parallel import summed
 from porting.backends.torch.recipe import Trained, changed, finite
 from porting.backends.training import Training
 from porting.errors import UsageError
@@ -54,6 +56,7 @@ class TorchSession:
         self._trained = {name: tensor for name, tensor in self._named.items() if tensor.requires_grad}
         self._call: Any = torch.compile(self._model) if build.mode == "graph" else self._model
         self._training = Training(recipe)
+        self._team: Team | None = None
         if recipe is not None:
             treated = treatments(recipe, spec, "pytorch", self.trainable)
             self._optimized = Trained.start(list(self._trained.values()), [treated[name] for name in self._trained])
@@ -161,17 +164,28 @@ class TorchSession:
                 moment.copy_(torch.tensor(value))
         self._training.resume(counters)
 
+    def join(self, team: Team) -> None:
+        """Train as one of several from now on; each draws its own numbers where dropout is the framework's."""
+        self._team = team
+        torch.manual_seed(self._build.dropout.seed + team.world.rank)
+
     def _backward(self, batch: Batch, scale: float, extra: Mapping[str, Array]) -> tuple[torch.Tensor, Slopes, Slopes]:
         """The loss, and gradients of the loss times `scale`: of the trained parameters, and of the extra features."""
         check_batch(self._spec, self._config, self._build, batch)
-        masks = feed.masks(self._spec, self._config, self._build, batch, self._training.steps)
+        team, steps = self._team, self._training.steps
+        masks = feed.masks(self._spec, self._config, self._build, batch, steps, team.world if team else ALONE)
+        shares = team.begin(self, self._spec.task(self._build.task), batch) if team else {}
         probes = {name: tensor.requires_grad_() for name, tensor in self._tensors(extra).items()}
         self._model.train()
-        values = self._call({**self._tensors(batch), **self._tensors(masks), **probes})
+        features = {**self._tensors(batch), **self._tensors(masks), **probes}
+        values = self._call(features, frozenset(shares) - {"loss"}) if shares else self._call(features)
         loss: torch.Tensor = feed.loss_of(self._spec, self._build, values)
+        if shares:
+            loss = torch.stack([values[name] * share for name, share in shares.items()]).sum()
         wrt = [*self._trained.values(), *probes.values()]
         grads = torch.autograd.grad(loss if scale == 1 else loss * scale, wrt, allow_unused=True)
-        return loss.detach(), grads[: len(self._trained)], grads[len(self._trained) :]
+        own, slopes = grads[: len(self._trained)], grads[len(self._trained) :]
+        return summed(team, loss.detach(), own, slopes) if team else (loss.detach(), own, slopes)
 
     def _tensors(self, batch: Batch) -> Tensors:
         """Features as tensors; whole numbers as int64, which PyTorch indexes with."""

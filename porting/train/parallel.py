@@ -1,0 +1,138 @@
+"""Training on several devices: a process for each, started by torchrun (PyTorch) or msrun (MindSpore).
+
+    world()                             this process's place, by what the launcher says
+    Part(batches, world())              its part of each batch; the batches are those of all ranks together
+    ranks = meet(backend)               before the device is prepared: None for one process
+    ranks.join(session)                 the session trains with the others from now on
+
+Rank 0 writes what all have in common (`World.leads`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from porting.backends.group import ALONE, Collective, Team, World, gather, part_of
+from porting.backends.names import BackendName
+from porting.errors import UsageError
+
+if TYPE_CHECKING:
+    from porting.backends.lifeline import Lifeline
+    from porting.backends.protocol import Batch
+    from porting.train.loop import Batches
+
+__all__ = ["ALONE", "VARIABLES", "Part", "Ranks", "World", "meet", "world"]
+
+VARIABLES = (
+    *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+    *("RANK_ID", "RANK_SIZE", "DEVICE_ID", "MS_ROLE", "MS_NODE_ID", "MS_WORKER_NUM"),
+)
+"""What the launchers set, and `world` reads: not meant for processes that a rank starts itself."""
+_TABLE = "RANK_TABLE_FILE"
+
+
+def world(variables: Mapping[str, str] | None = None) -> World:
+    """This process's place among those of its run; one process where no launcher has started it.
+
+    torchrun sets RANK, WORLD_SIZE, LOCAL_RANK; msrun RANK_ID, MS_WORKER_NUM, DEVICE_ID.
+    Raises: UsageError for variables that contradict each other.
+    """
+    said = os.environ if variables is None else variables
+    if "MS_ROLE" in said:
+        if said["MS_ROLE"] == "MS_SCHED":
+            return World(-1, _number(said, "MS_WORKER_NUM"), -1)
+        if "MS_NODE_ID" not in said:
+            raise UsageError("msrun has not numbered the ranks: on several machines it wants --node_rank")
+        names = ("RANK_ID", "MS_WORKER_NUM", "DEVICE_ID")
+    elif "RANK" in said and "WORLD_SIZE" in said:
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    else:
+        return ALONE
+    rank, size, local = (_number(said, name) for name in names)
+    if rank >= size or local > rank:
+        raise UsageError(", ".join(f"{name}={said[name]}" for name in names) + ": is no place among the ranks")
+    return World(rank, size, local)
+
+
+def _number(said: Mapping[str, str], name: str) -> int:
+    text = said.get(name, "")
+    if not text.isdecimal():
+        raise UsageError(f"{name}: wanted a number, as the launcher sets it, got {text or 'nothing'}")
+    return int(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A rank's part of batches (porting.train.loop.Batches): rows rank·B to (rank + 1)·B of N·B.
+
+    batches: of all ranks together, the same on each.
+    """
+
+    batches: Batches
+    world: World
+
+    @property
+    def per_epoch(self) -> int:
+        """Batches of one epoch."""
+        return self.batches.per_epoch
+
+    def batch(self, epoch: int, number: int) -> Batch:
+        """This rank's part of a batch. Raises: UsageError for one that the ranks cannot share evenly."""
+        whole = self.batches.batch(epoch, number)
+        for name, array in whole.items():
+            if len(array) % self.world.size:
+                raise UsageError(f"{name}: {len(array)} examples are not shared evenly by {self.world.size} ranks")
+        return {name: part_of(array, self.world) for name, array in whole.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """The ranks of this run, who have met."""
+
+    world: World
+    collective: Collective
+    lifeline: Lifeline
+
+    def join(self, session: Any) -> None:
+        """Train a session with those of the other ranks. Its weights and its state are set by each for itself.
+
+        Raises: UsageError for a framework that trains on one device.
+        """
+        if not hasattr(session, "join"):
+            raise UsageError(f"{type(session).__name__}: trains on one device")
+        session.join(Team(self.world, self.collective, self.lifeline))
+
+
+def meet(backend: BackendName) -> Ranks | None:
+    """Meet the other ranks, before the device is prepared; None for one process. Once for all sessions of a process.
+
+    Raises: UsageError for a launcher of another framework, and where they do not meet; MismatchError for a rank table
+    (RANK_TABLE_FILE) that is not this world's.
+    """
+    here = world()
+    if here.size == 1 and here.leads:
+        return None
+    wanted, launcher = ("mindspore", "msrun") if "MS_ROLE" in os.environ else ("torch", "torchrun")
+    if backend.known != wanted or backend.options:
+        raise UsageError(f"backend {backend}: {launcher} starts {wanted} on devices that are there")
+    if os.environ.get(_TABLE) and here.rank >= 0:
+        from porting.train.rank_place import check_place
+
+        check_place(Path(os.environ[_TABLE]), here, os.environ)
+    return _met(backend.known, backend.device, here)
+
+
+@cache
+def _met(framework: str, device: str, here: World) -> Ranks:
+    from porting.backends import lifeline
+
+    collective: Collective = import_module(f"porting.backends.{framework}.parallel").begin(device, here)
+    meeting = os.environ.get("MS_SCHED_HOST" if framework == "mindspore" else "MASTER_ADDR", "127.0.0.1")
+    line = lifeline.join(here.rank, here.size, meeting, lambda said: gather(collective, here, said))
+    return Ranks(here, collective, line)
