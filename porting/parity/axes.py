@@ -16,16 +16,24 @@ from porting.model.symmetry import Part, Symmetry
 
 _LAYER = "layer"
 
+BATCH = "batch"
+"""The label of examples, whose order no model knows: gradients are sums over them."""
+
 Meaning = Mapping[str, Axis]
 """By label of a row of the table, the labels of the symmetry that it stands for: one, or several folded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One label of an axis. size: None where its order is fixed, and only the shape says how many there are."""
+    """One label of an axis. size: None where only the shape says how many: of examples, and of what is fixed."""
 
     label: str
     size: int | None
+
+    @property
+    def free(self) -> bool:
+        """Whether it may be reordered."""
+        return self.size is not None or self.label == BATCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +57,7 @@ class Axes:
 
 def moves(axis: tuple[Unit, ...]) -> bool:
     """Whether anything of one axis may be reordered."""
-    return any(unit.size is not None for unit in axis)
+    return any(unit.free for unit in axis)
 
 
 def parameter_axes(

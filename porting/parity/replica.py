@@ -1,8 +1,9 @@
 """Replicas: the same model under permutations that leave its function as it is.
 
 Inner units, heads, the units within a head and the hidden axis are reordered, alike in every weight that knows them,
-and what comes out is put back. Nothing changes but the order of sums, in any framework and without hooks: how far
-replicas are apart is what this model, on this data, cannot decide.
+and so are the examples of the batch, over which gradients are sums; what comes out is put back. Nothing changes but the
+order of sums, in any framework and without hooks: how far replicas are apart is what this model, on this data, cannot
+decide.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from porting.errors import UsageError
 from porting.model.spec import Config, ModelSpec
 from porting.model.symmetry import Symmetry
-from porting.parity.axes import Axes, Unit, feature_axes, moves, parameter_axes, tap_axes
+from porting.parity.axes import BATCH, Axes, Unit, feature_axes, moves, parameter_axes, tap_axes
 
 if TYPE_CHECKING:
     from porting.backends.protocol import Array, Build
@@ -90,8 +91,9 @@ class Replica:
         order: Order = np.zeros(1, np.intp)
         for unit, size in zip(units, sizes, strict=True):
             one = np.arange(size, dtype=np.intp)
-            if unit.size is not None:
-                one = permutation(self.seed, self.symmetry.order(axes.part, unit.label, layer), size)
+            if unit.free:
+                name = BATCH if unit.label == BATCH else self.symmetry.order(axes.part, unit.label, layer)
+                one = permutation(self.seed, name, size)
             order = (order[:, None] * size + one).ravel()
         return order
 

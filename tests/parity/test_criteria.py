@@ -142,6 +142,26 @@ def test_few_elements_have_at_least_the_floor_of_their_section() -> None:
     assert many.state is State.FAIL
 
 
+@pytest.mark.parametrize(
+    ("section", "shape", "state"),
+    [
+        ("gradients", (1000,), State.PASS),
+        ("step.m", (1000,), State.PASS),
+        ("gradients", (10, 100), State.FAIL),
+        ("forward", (1000,), State.FAIL),
+    ],
+)
+def test_a_sum_over_tokens_has_at_least_the_floor_of_its_section(
+    section: Section, shape: tuple[int, ...], state: State
+) -> None:
+    lucky = replace(ENTRY, rel_l2=6e-8, max_rel=6e-8)
+    others = {f"{section}__{name}": ENTRY for name in "ab"}
+    criterion = Criterion(floor(**{f"{section}__x": lucky}, **others), "")
+    made = judge(found(3.2e-7), criterion, section=section, summary=replace(UNIT, shape=shape))
+    assert made.state is state
+    assert ("it is a sum over tokens" in made.source) == (state is State.PASS)
+
+
 def test_the_change_of_a_weight_is_held_against_the_weight() -> None:
     """Its floor is measured on the weight after the step: in absolute terms the two are one."""
     known = floor(**{"step.weights__x": Entry(1e-7, 1e-7, "replicas", "tensor", norm=100.0, scale=10.0)})

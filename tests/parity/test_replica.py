@@ -178,12 +178,13 @@ def test_a_permutation_is_never_the_identity():
     assert permutation(0, "a", 40).tolist() != permutation(0, "b", 40).tolist()
 
 
-def test_memories_stand_in_the_order_of_the_hidden_axis():
+def test_memories_stand_in_the_order_of_the_hidden_axis_and_of_the_examples():
     case = net("xlnet", "encoder")
-    mems, replica = case.batch["mems"], made(case, SEEDS[0])
+    mems, ids, replica = case.batch["mems"], case.batch["input_ids"], made(case, SEEDS[0])
+    examples = permutation(SEEDS[0], "batch", len(ids))
     moved = replica.feature("mems", mems)
-    np.testing.assert_array_equal(moved, mems[..., permutation(SEEDS[0], "hidden", 32)])
-    assert replica.feature("input_ids", case.batch["input_ids"]) is case.batch["input_ids"]
+    np.testing.assert_array_equal(moved, mems[:, :, examples][..., permutation(SEEDS[0], "hidden", 32)])
+    np.testing.assert_array_equal(replica.feature("input_ids", ids), ids[examples])
 
 
 def test_a_model_without_a_symmetry_is_told_what_to_declare():

@@ -107,7 +107,7 @@ TAPS = (
     Tap("sequence", "batch seq hidden", "the last layer after dropout; of the query stream where there is one"),
     Tap("new_mems", "layer mem batch hidden", "time-major, as the original keeps them; none if mem_len is 0"),
     Tap("pooled", "batch hidden", "the summary after tanh and dropout"),
-    Tap("logits", "batch label", "of classes, (batch) of a score, (batch predict vocab) of tokens"),
+    Tap("logits", "batch label | batch | batch predict vocab", "of classes, of a score, of tokens"),
     Tap("start_log_probs", "batch seq", "log softmax of the start logits where p_mask is 0"),
     Tap("end_log_probs", "batch seq", "given start_positions, which only training has"),
     Tap("start_top_log_probs", "batch start", "of the beam: the start_n_top best; where start_positions are not given"),
@@ -115,7 +115,7 @@ TAPS = (
     Tap("end_top_log_probs", "batch beam", "the end_n_top best of each start, start by start"),
     Tap("end_top_index", "batch beam", "positions of these"),
     Tap("cls_logits", "batch", "that there is no answer"),
-    Tap("per_example_loss", "batch", "before the mean; (batch predict) in pretraining"),
+    Tap("per_example_loss", "batch | batch predict", "before the mean"),
     Tap("loss", "", "mean; in pretraining over the targets that target_mask counts"),
 )
 
