@@ -1,0 +1,83 @@
+"""The commands `port distill …`, which `port` mounts. Their options are those of porting.train.distill_options."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from porting.terminal import show
+from porting.train.distill_options import Command, chosen, options_of
+
+commands = typer.Typer(help="Distillation of TinyBERT.", no_args_is_help=True)
+
+_UNDERSCORES = {"token_normalize_func": lambda name: name.replace("_", "-")}
+"""So that the flags may be spelled as in the guide of MindSpore's models."""
+
+
+def _flags(command: Command) -> inspect.Signature:
+    """A parameter for each option of a command, None where it is not given, and those of the command line itself."""
+    kinds: dict[type, Any] = {bool: str}
+    found = [_parameter("config", Path, "A file of options, TOML or JSON: those of the flags, by the same names.")]
+    found += [_parameter(one.name, kinds.get(one.kind, one.kind), one.help) for one in options_of(command)]
+    found += [_switch("as_json", "--json", "Print JSON instead of text."), _switch("quiet", "--quiet", "Only errors.")]
+    return inspect.Signature(found)
+
+
+def _parameter(name: str, kind: Any, text: str) -> inspect.Parameter:
+    flag = typer.Option("--" + name.replace("_", "-"), help=text, show_default=False)
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, flag]
+    )
+
+
+def _switch(name: str, flag: str, text: str) -> inspect.Parameter:
+    option = typer.Option(flag, help=text)
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, option])
+
+
+def _mount(command: Command, body: Callable[..., None]) -> None:
+    """Give a body the flags of its command, and the group the command."""
+    signature = _flags(command)
+    body.__signature__ = signature  # type: ignore[attr-defined] # which inspect and so Typer look for
+    body.__annotations__ = {name: one.annotation for name, one in signature.parameters.items()}
+    commands.command(command, context_settings=_UNDERSCORES)(body)
+
+
+def _general(*, config: Path | None, as_json: bool, quiet: bool, **flags: Any) -> None:
+    """Distil a teacher's representations and attention scores on plain text, as run_general_distill.py does."""
+    from porting.train.distill import distill_general
+
+    done = distill_general(chosen("general", config, flags), _tell(quiet=quiet or as_json))
+    if as_json:
+        typer.echo(json.dumps(done.to_json(), indent=1))
+
+
+def _task(*, config: Path | None, as_json: bool, quiet: bool, **flags: Any) -> None:
+    """Distil a fine-tuned teacher on its task, as run_task_distill.py does: phase 1, phase 2, or both."""
+    from porting.train.distill import distill_task
+    from porting.train.distill_judge import evaluate_student
+
+    options, tell = chosen("task", config, flags), _tell(quiet=quiet or as_json)
+    if options["do_train"]:
+        found: Any = [done.to_json() for done in distill_task(options, tell)]
+    else:
+        found = evaluate_student(options, tell)
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+
+
+def _tell(*, quiet: bool) -> Callable[[str], None]:
+    def tell(line: str) -> None:
+        if not quiet:
+            show([line])
+
+    return tell
+
+
+_mount("general", _general)
+_mount("task", _task)

@@ -1,0 +1,84 @@
+"""The records that a distillation learns from, checked against model and schema before the first step."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from porting.data.schema import Schema, read_schema
+from porting.errors import UsageError
+from porting.model.spec import Config, ModelSpec
+from porting.train.batches import MINDRECORD, Records, limits, load
+
+TEXT = ("input_ids", "input_mask", "segment_ids")
+LABELS = "label_ids"
+SCHEMA = "schema.json"
+
+
+def records(
+    place: Path, options: Mapping[str, Any], spec: ModelSpec, config: Config, *, labels: int | None = None
+) -> Records:
+    """All examples of a file or folder. labels: classes; None for examples without labels.
+
+    Raises: UsageError for a folder without records, a schema that is missing or lacks a column, sequences that are too
+    long for the model; FormatError naming file and record.
+    """
+    mind = options["dataset_type"] == "mindrecord"
+    files = record_files(place, mindrecord=mind)
+    schema = None if mind else _schema(place, options["schema_dir"])
+    features = {name: name for name in (*TEXT, *(() if labels is None else (LABELS,)))}
+    bounds = spec.bounds(config)
+    found = load(files, schema, features, limits(spec, bounds, labels or 0))
+    shape = found.arrays["input_ids"].shape
+    if len(shape) != 2:
+        raise UsageError(f"{place}: input_ids: wanted sequences, got one value per example")
+    if shape[1] > bounds["seq"]:
+        raise UsageError(f"{place}: sequences of {shape[1]}: the model takes {bounds['seq']} at most")
+    for name in features:
+        wanted = shape if name in TEXT else shape[:1]
+        if found.arrays[name].shape != wanted:
+            raise UsageError(f"{place}: {name}: wanted shape {wanted}, got {found.arrays[name].shape}")
+    return found
+
+
+def record_files(place: Path, *, mindrecord: bool) -> list[Path]:
+    """A file, or those of a folder with `record` in their names, but for accounts and indexes, in the order of names.
+
+    Raises: UsageError where there is none.
+    """
+    kind = "MindRecord" if mindrecord else "TFRecord"
+    if place.is_dir():
+        found = sorted(
+            path for path in place.iterdir() if "record" in path.name and path.suffix not in (".db", ".json")
+        )
+        found = [path for path in found if (path.suffix == MINDRECORD) == mindrecord]
+    else:
+        found = [place] if place.exists() else []
+        if found and mindrecord != (place.suffix == MINDRECORD):
+            other = "tfrecord" if mindrecord else "mindrecord"
+            raise UsageError(f"{place}: is no {kind} by its name; --dataset-type {other} reads it")
+    if not found:
+        raise UsageError(f"{place}: no {kind} file there")
+    return found
+
+
+def content(records: Records) -> str:
+    """A hash of the examples, in their order."""
+    state = hashlib.sha256()
+    for name, array in sorted(records.arrays.items()):
+        state.update(f"{name}\0{array.dtype}\0{array.shape}\0".encode() + np.ascontiguousarray(array).tobytes())
+    return f"sha256:{state.hexdigest()}"
+
+
+def _schema(place: Path, given: Path | None) -> Schema:
+    """The schema that is named, or its folder's, or the one beside the records. Raises: UsageError if there is none."""
+    folder = place if place.is_dir() else place.parent
+    path = given or folder / SCHEMA
+    path = path / SCHEMA if path.is_dir() else path
+    if not path.is_file():
+        raise UsageError(f"{path}: no such schema: --schema-dir names the schema.json of the records")
+    return read_schema(path)

@@ -1,0 +1,88 @@
+"""How a student is evaluated: while phase 2 trains it, or alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from porting.data.tasks import task_named
+from porting.errors import UsageError
+from porting.parity.subject import Subject
+from porting.train.batches import Records
+from porting.train.best import read_best
+from porting.train.evaluate import METRIC, metrics
+from porting.train.evaluation import evaluator
+from porting.train.loop import Judge
+
+if TYPE_CHECKING:
+    from porting.backends.protocol import Session
+    from porting.train.distill_pair import Pair
+    from porting.train.log import TrainLog
+
+_METHODS = {"acc": "accuracy", "bf1": "f1"}
+"""ModelZoo's words for metrics."""
+
+
+def metric_of(options: Mapping[str, Any]) -> tuple[str, str]:
+    """The task whose metrics are taken, and the one by which the best is kept.
+
+    Raises: UsageError for a metric that is not one of the task's.
+    """
+    task = "" if options["task_name"] is None else task_named(options["task_name"]).name
+    asked = options["assessment_method"] or METRIC.get(task, "accuracy")
+    asked = _METHODS.get(asked, asked)
+    known = metrics(task, np.zeros(2, np.int32), np.zeros(2, np.int32))
+    if asked not in known:
+        raise UsageError(f"assessment_method {asked}: wanted one of {', '.join(known)}, those of {task or 'classes'}")
+    return task, asked
+
+
+def judge_of(
+    held: Records,
+    options: Mapping[str, Any],
+    pair: Pair,
+    folder: Path,
+    log: TrainLog,
+    tell: Callable[[str], None],
+) -> Judge:
+    """Evaluates as options say, and writes a better metric into the log as MindSpore's scripts print it."""
+    task, metric = metric_of(options)
+    evaluate = evaluator(held, task=task, size=options["eval_batch_size"], labels=pair.labels or 0)
+
+    def judged(session: Session) -> dict[str, float]:
+        found, best = evaluate(session), read_best(folder)
+        if best is None or found[metric] > best.value:
+            log.say(f"The best acc is {found[metric]:.6f}")
+        tell(", ".join(f"{name} {value:.6f}" for name, value in found.items()))
+        return found
+
+    return Judge(options["eval_steps"], judged, metric)
+
+
+def evaluate_student(options: Mapping[str, Any], tell: Callable[[str], None]) -> dict[str, float]:
+    """Evaluate a student alone (do_train false). Raises: PortError."""
+    from porting.model.registry import model_named
+    from porting.train.distill_data import records
+    from porting.train.distill_net import backend_of
+    from porting.train.distill_options import required
+    from porting.train.distill_pair import MODEL, student_values
+    from porting.train.distill_weights import labels_of, part, plain, student_file
+    from porting.train.start import open_trainee
+
+    required(options, "load_td1_ckpt_path", "eval_data_dir")
+    place, spec = student_file(options["load_td1_ckpt_path"]), model_named(MODEL)
+    config = plain(spec.configure(student_values(options, place)[0]))
+    labels = labels_of(part(place, "student"))
+    if labels is None:
+        raise UsageError(f"{place}: has no classifier: it is no student of task distillation")
+    task, _ = metric_of(options)
+    held = records(options["eval_data_dir"], options, spec, config, labels=labels)
+    subject = Subject(spec.name, config.to_dict(), "classification", labels, checkpoint=str(place))
+    trainee = open_trainee(subject, backend_of(options), compute=options["dtype"], mode=options["mode"])
+    with trainee.arithmetic():
+        found = evaluator(held, task=task, size=options["eval_batch_size"], labels=labels)(trainee.session)
+    tell(", ".join(f"{name} {value:.6f}" for name, value in found.items()))
+    return found
