@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from porting.acceptance.acceptance import Advice
-from porting.errors import readable
 from porting.report.words import Words
 
 EVENTS = ("recompilations", "cpu_fallbacks", "overflows")
@@ -11,7 +10,7 @@ EVENTS = ("recompilations", "cpu_fallbacks", "overflows")
 
 def advice_text(words: Words, advice: Advice) -> str:
     """One piece of advice in the catalogue's language, with what it names from the data."""
-    values = {name: readable(value) for name, value in advice.values.items()}
+    values = {name: words.reason(value) for name, value in advice.values.items()}
     if "side" in values:
         values["side"] = words(values["side"])
     if "how" in values:

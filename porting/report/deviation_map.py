@@ -59,7 +59,7 @@ def _map(key: str, findings: Sequence[Finding], words: Words) -> Figure:
         "x": [words("no_layer") if column < 0 else str(column) for column in columns],
         "y": list(range(len(rows))),
         "z": [[None if f is None else _shade(excess(f)) for f in line] for line in table],
-        "text": [["" if f is None else _hover(f) for f in line] for line in table],
+        "text": [["" if f is None else _hover(f, words) for f in line] for line in table],
         "hoverinfo": "text",
         "zmin": -3, "zmax": 3, "xgap": 1, "ygap": 1,
         "colorscale": [[0, "#e8f1f5"], [0.45, "#5aa9c4"], [0.5, "#0b6e99"], [0.5001, "#f0b49e"], [1, "#8c1c13"]],
@@ -100,6 +100,7 @@ def _shade(share: float | None) -> float | None:
     return max(-3.0, min(3.0, log10(share))) if share > 0 else -3.0
 
 
-def _hover(finding: Finding) -> str:
+def _hover(finding: Finding, words: Words) -> str:
+    state = words(finding.state)
     value, limit = (f"{number:.3g}" for number in (finding.value or 0.0, finding.limit or 0.0))
-    return f"{escape(readable(finding.what))}<br>{finding.state}: {escape(finding.measure)} {value} / {limit}"
+    return f"{escape(readable(finding.what))}<br>{state}: {escape(words.reason(finding.measure))} {value} / {limit}"

@@ -73,10 +73,10 @@ def view(found: Acceptance, words: Words) -> dict[str, Any]:
         "qualities": [_quality(quality, words) for quality in found.qualities],
         "counts": [_count(name, pair, words) for name, pair in found.counts.items()],
         "environment": _environment(found),
-        "limits": [f"{words(side)}: {readable(words.reason(text))}" for side, text in _per_side(found, "limits")],
+        "limits": [f"{words(side)}: {words.reason(text)}" for side, text in _per_side(found, "limits")],
         "notes": [
-            *map(readable, found.notes),
-            *(f"{words(side)}: {readable(text)}" for side, text in _per_side(found, "notes")),
+            *map(words.reason, found.notes),
+            *(f"{words(side)}: {words.reason(text)}" for side, text in _per_side(found, "notes")),
         ],
         "regression": _regression(found, words),
         "inputs": inputs[:MOST],
@@ -102,7 +102,7 @@ def _headline(found: Acceptance, words: Words) -> Iterator[tuple[str, str]]:
         yield "decisive", f"{words('decisive')}: {finding_text(decisive, words)}"
     reason = [part for part in found.overall.reason.split("; ") if not part.startswith("not run: ")]
     if any(reason):
-        yield "reason", readable(words.reason("; ".join(reason)))
+        yield "reason", words.reason("; ".join(reason))
     if found.rule is not None:
         rule = readable(found.criteria)
         calibrated, other = words(overall.state), words(found.rule.state)
@@ -116,15 +116,17 @@ def _headline(found: Acceptance, words: Words) -> Iterator[tuple[str, str]]:
 def finding_text(finding: Finding, words: Words) -> str:
     """A finding in a line."""
     mode = f" ({words(finding.mode)})" if finding.mode in ("free", "forced") else ""
-    reason = words.reason(finding.reason) or _measured(finding)
-    return readable(f"{finding.level} {finding.what}{mode}: {words(finding.state)}{f', {reason}' if reason else ''}")
+    reason = words.reason(finding.reason) or _measured(finding, words)
+    return readable(
+        f"{finding.level} {words.name(finding.what)}{mode}: {words(finding.state)}{f', {reason}' if reason else ''}"
+    )
 
 
-def _measured(finding: Finding) -> str:
+def _measured(finding: Finding, words: Words) -> str:
     if finding.value is None:
         return ""
     limit = "" if finding.limit is None else f" > {number(finding.limit, 3)}"
-    return f"{finding.measure} {number(finding.value, 3)}{limit}"
+    return f"{words.reason(finding.measure)} {number(finding.value, 3)}{limit}"
 
 
 def _level(level: Verdict, words: Words) -> LevelView:
@@ -154,14 +156,14 @@ def _rank(finding: Finding) -> int:
 def _finding(finding: Finding, words: Words) -> dict[str, str]:
     mode = f" ({words(finding.mode)})" if finding.mode in ("free", "forced") else ""
     return {
-        "what": readable(finding.what) + mode,
+        "what": words.name(finding.what) + mode,
         "state": str(finding.state),
         "name": words(finding.state),
-        "measure": readable(finding.measure),
+        "measure": words.reason(finding.measure),
         "value": "" if finding.value is None else number(finding.value, 4),
         "limit": "" if finding.limit is None else number(finding.limit, 4),
-        "source": readable(finding.source),
-        "why": readable(finding.reason),
+        "source": words.reason(finding.source),
+        "why": words.reason(finding.reason),
         "excess": f"{share:.3g} x" if (share := excess(finding)) is not None and share > 1 else "",
     }
 
@@ -277,7 +279,7 @@ def _regression(found: Acceptance, words: Words) -> dict[str, Any] | None:
     if found.regression is None:
         return None
     rows = [
-        (readable(one.what), readable(one.before), readable(one.after), words(one.direction), one.direction)
+        (*map(words.name, (one.what, one.before, one.after)), words(one.direction), one.direction)
         for one in found.regression.changes
     ]
     return {"previous": readable(found.regression.previous.path), "rows": rows}

@@ -10,7 +10,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal, get_args
 
-from porting.errors import UsageError
+from porting.errors import UsageError, readable
+from porting.report.reasons import said
 
 Language = Literal["en", "zh"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
@@ -34,9 +35,12 @@ class Words:
         return re.sub(r"{(\w+)}", lambda field: str(values[field[1]]), text)  # once: braces in data are data
 
     def reason(self, text: str) -> str:
-        """A judge's reason: its parts that the catalogue has in English, in this language; the others as they are."""
-        known = {row["en"]: row[self.language] for key, row in catalogue().items() if key.startswith("why_")}
-        return "; ".join(known.get(part, part) for part in text.split("; "))
+        """What a judge or a reader said, in this language, as one readable line; as it is where no template fits."""
+        return readable(text) if self.language == "en" else said(text)
+
+    def name(self, text: str) -> str:
+        """What a finding is called: the judges' own names in this language, those of the data as they are."""
+        return readable(text) if self.language == "en" else said(text, "name")
 
 
 def words_in(language: str) -> Words:

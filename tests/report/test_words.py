@@ -17,6 +17,7 @@ from porting.errors import UsageError
 from porting.logs.assemble import NO_BATCHES, NO_DROPOUT, NO_NORM, NO_WEIGHTS
 from porting.parity.state import Level, State
 from porting.report.advice_text import EVENTS, advice_text
+from porting.report.reasons import FULL
 from porting.report.words import LANGUAGES, Words, catalogue, words_in
 
 REPORT, ACCEPTANCE = (Path(package.__file__).parent for package in (porting.report, porting.acceptance))
@@ -81,7 +82,7 @@ def test_every_reason_of_the_chain_is_translated():
         NO_WEIGHTS,
     ):
         assert Words("zh").reason(reason) != reason
-    assert Words("zh").reason(f"{LOGS}; {SAME}").count("; ") == 1
+    assert Words("zh").reason(f"{LOGS}; {SAME}").count(FULL) == 1
     assert Words("zh").reason("something a judge said") == "something a judge said"
 
 
