@@ -11,6 +11,7 @@ from pathlib import Path
 from porting.backends.names import BackendName
 from porting.bench.cell import Cell, Run, Setting, run_cells, run_here
 from porting.bench.figures import Measured, measured
+from porting.bench.monitor import check_period
 from porting.bench.store import begin, finished, held, read_cells, read_plan, write_cell, write_whole
 from porting.bench.table import as_csv, as_markdown
 from porting.data.tasks import task_named
@@ -47,6 +48,7 @@ class Matrix:
         for size in self.batch_sizes:
             if size < 1 or (smallest is not None and size > smallest):
                 raise UsageError(f"--batch-sizes: wanted 1 to the {smallest or 'training'} examples, got {size}")
+        check_period(self.setting.period)
         if self.setting.epochs < 1:
             raise UsageError(f"--epochs: wanted at least 1, got {self.setting.epochs}")
 
@@ -102,7 +104,7 @@ def bench(matrix: Matrix, folder: Path, *, run: Run = run_here, retry: bool = Fa
 
 def _ordered(folder: Path, cells: Sequence[Cell], failed: Mapping[Cell, Measured]) -> list[Measured]:
     """Cells on the disk and those that were not run: those asked for in that order, then others of earlier runs."""
-    found = {one.cell: one for one in read_cells(folder)} | dict(failed)
+    found = {one.cell: one for one in read_cells(folder, whole=False)} | dict(failed)
     return [found.pop(cell) for cell in cells if cell in found] + list(found.values())
 
 

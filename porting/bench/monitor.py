@@ -25,6 +25,12 @@ READY = 30.0
 """Seconds for a driver to answer the first time."""
 
 
+def check_period(period: float) -> None:
+    """Raises: UsageError for a period that is none."""
+    if not 0.001 <= period <= 3600:
+        raise UsageError(f"period: wanted 0.001 to 3600 seconds, got {period:g}")
+
+
 @dataclass(slots=True)
 class Monitor:
     """A context in which devices are watched.
@@ -47,8 +53,7 @@ class Monitor:
 
     def __enter__(self) -> Self:
         """Start sampling. Raises: UsageError for a period that is none; PortError where no sampler can be started."""
-        if not 0.001 <= self.period <= 3600:
-            raise UsageError(f"period: wanted 0.001 to 3600 seconds, got {self.period:g}")
+        check_period(self.period)
         self._folder = TemporaryDirectory(prefix="porting-monitor-", ignore_cleanup_errors=True)
         words = [sys.executable, "-m", "porting.bench.sampler", str(self._file), repr(self.period)]
         path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)

@@ -90,9 +90,19 @@ def read_plan(folder: Path) -> dict[str, Any]:
         raise FormatError(path, "", f"is no plan of a matrix: {error}") from None
 
 
-def read_cells(folder: Path) -> list[Measured]:
-    """All cells that are there, in the order of their names. Raises: FormatError naming one that is damaged."""
-    return [read_cell(path) for path in sorted((folder / CELLS).glob("[!.]*"))]
+def read_cells(folder: Path, *, whole: bool = True) -> list[Measured]:
+    """All cells that are there, in the order of their names.
+
+    whole: raise for a damaged one, rather than leave it out. Raises: FormatError naming it.
+    """
+    found = []
+    for path in sorted((folder / CELLS).glob("[!.]*")):
+        try:
+            found.append(read_cell(path))
+        except FormatError:
+            if whole:
+                raise
+    return found
 
 
 def read_cell(path: Path) -> Measured:
