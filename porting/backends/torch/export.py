@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +40,13 @@ def export_onnx(
     path: str | Path,
     features: Sequence[str],
     taps: Collection[str] | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> tuple[str, ...]:
     """Write a port as an ONNX model of opset 18 whose inputs and outputs have the spec's names; the outputs' names.
 
     features: of the task, that are inputs, in this order; whole numbers are int64. Their axes are open and named as in
     the spec: batch, seq. taps: to be outputs too, with whatever else the model gives of these features (its losses, if
-    labels are among them); None for the task's outputs alone.
+    labels are among them); None for the task's outputs alone. sizes: of axes that the model fixes (`hidden` of mems).
     The model is exported as it evaluates, in the dtype and with the options it was built with.
     Raises: UsageError for a feature that the task has not, or one missing that it cannot do without.
     """
@@ -57,7 +58,7 @@ def export_onnx(
     missing = [name for name in wanted if not known[name].optional and name not in features]
     if missing:
         raise UsageError(f"{spec.name} {task}: cannot be exported without {', '.join(missing)}")
-    examples, shapes = _examples([known[name] for name in features])
+    examples, shapes = _examples([known[name] for name in features], sizes or {})
     asked = frozenset(taps or ())
     found = _given(model.eval(), dict(zip(features, examples, strict=True)), asked)
     outputs = found if taps is not None else tuple(name for name in spec.task(task).outputs if name in found)
@@ -83,16 +84,20 @@ def _given(model: torch.nn.Module, batch: dict[str, torch.Tensor], taps: frozens
     return tuple(name for name, value in model(batch, taps).items() if value is not None)
 
 
-def _examples(features: Sequence[Feature]) -> tuple[list[torch.Tensor], list[dict[int, Any]]]:
+def _examples(features: Sequence[Feature], sizes: Mapping[str, int]) -> tuple[list[torch.Tensor], list[dict[int, Any]]]:
     """Features of unlike lengths to trace with, and which of their axes are open."""
-    lengths: dict[str, int] = {}
+    lengths = dict(sizes)
     examples, shapes = [], []
     for feature in features:
         labels = [axis.rstrip("'") for axis in feature.axes.split()]
         for label in labels:
-            lengths.setdefault(label, int(label) if label.isdigit() else 3 + 2 * len(lengths))
+            lengths.setdefault(label, int(label) if label.isdigit() else 3 + 2 * (len(lengths) - len(sizes)))
         dtype = torch.int64 if feature.dtype == "int32" else torch.float32
         examples.append(torch.zeros([lengths[label] for label in labels], dtype=dtype))
-        opened = {place: torch.export.Dim(label) for place, label in enumerate(labels) if not label.isdigit()}
+        opened = {
+            place: torch.export.Dim(label)
+            for place, label in enumerate(labels)
+            if not label.isdigit() and label not in sizes
+        }
         shapes.append(opened)
     return examples, shapes
