@@ -112,6 +112,10 @@ def keep_best(
         _check_same(folder / BEST, best, metric, other, run)
         if not _better(mine, best):
             return best
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise explain(folder, error) from None
     said = json.dumps({"metric": metric, "run": run, **json.loads(line(evaluation.to_json()))}, sort_keys=True)
     write(folder / BEST, weights, format="safetensors", overwrite=True, metadata={KEY: said})
     return mine

@@ -15,16 +15,22 @@ from typing import Self, TextIO
 from porting.backends.protocol import StepResult
 from porting.errors import FormatError, UsageError
 from porting.parity.layout import line
+from porting.train.parallel import world
 from porting.train.state import Position
 
 LOG, STEPS = "train.log", "steps.jsonl"
+
+BLOCK = 4096
+"""Bytes that are read at a time from the end of a log."""
 
 
 class TrainLog:
     """Both files of a run, in its folder; a context manager, whose `told` the loop is given.
 
     Where the loss is scaled a step's line shows loss, overflow and scale, as MindSpore's scripts for it do.
-    A run that goes on appends. Steps that it makes again after a kill stand in them again, with equal numbers.
+    A run that goes on appends, after the last whole line. Steps that it makes again after a kill stand in them again,
+    with equal numbers.
+    Of several ranks the first only has files.
     """
 
     def __init__(self, folder: Path, per_epoch: int, *, every: int = 1, scaled: bool = False) -> None:
@@ -40,7 +46,8 @@ class TrainLog:
         self._made = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for name in (LOG, STEPS):
+            for name in (LOG, STEPS) if world().leads else ():
+                _end_whole(folder / name)
                 self._files.append((folder / name).open("a", encoding="utf-8", buffering=1))
         except OSError as error:
             self.close()
@@ -59,12 +66,13 @@ class TrainLog:
             spent = (now - self._epoch) * 1000
             lines += f"epoch time: {spent:.3f} ms, per step time: {spent / self._made:.3f} ms\n"
             self._epoch, self._made = now, 0
-        for file, text in zip(self._files, (lines, line(said)), strict=True):
+        for file, text in zip(self._files, (lines, line(said)), strict=False):
             _write(file, text)
 
     def say(self, text: str) -> None:
         """Add a line to the log."""
-        _write(self._files[0], f"{text}\n")
+        for file in self._files[:1]:
+            _write(file, f"{text}\n")
 
     def close(self) -> None:
         """Close the files."""
@@ -98,3 +106,20 @@ def _write(file: TextIO, text: str) -> None:
         file.write(text)
     except OSError as error:
         raise FormatError(file.name, "", f"cannot be written: {os.strerror(error.errno or 0)}") from None
+
+
+def _end_whole(path: Path) -> None:
+    """Cut off the line that a killed run was writing, so that the next one is not joined to it."""
+    if not path.is_file():
+        return
+    with path.open("r+b") as file:
+        end = size = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(end - BLOCK, 0)
+            file.seek(start)
+            if (at := file.read(end - start).rfind(b"\n")) >= 0:
+                end = start + at + 1
+                break
+            end = start
+        if end < size:
+            file.truncate(end)
