@@ -16,6 +16,7 @@ from porting.cli_acceptance import verify_report
 from porting.cli_bench import bench_app
 from porting.cli_bench import commands as bench_commands
 from porting.cli_data import commands as data_commands
+from porting.cli_distill import commands as distill_commands
 from porting.cli_parity import commands as parity_commands
 from porting.cli_registry import families_app, models_app
 from porting.cli_train import commands as train_commands
@@ -37,6 +38,7 @@ app.registered_commands += bench_commands.registered_commands
 app.registered_commands += train_commands.registered_commands
 app.add_typer(bench_app, name="bench")
 app.add_typer(data_commands, name="data")
+app.add_typer(distill_commands, name="distill")
 
 Source = Annotated[
     Path, typer.Argument(help="Checkpoint: a file, a folder, or a TensorFlow prefix.", show_default=False)
