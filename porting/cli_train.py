@@ -90,6 +90,7 @@ def finetune_model(
     from porting.train.finetune import Run, finetune
     from porting.train.finetune_text import finetuned_lines
     from porting.train.options import merged, read_options
+    from porting.train.parallel import world
 
     flags = {
         "model": model, "output": output, "task": task, "checkpoint": checkpoint, "model_config": model_config,
@@ -100,9 +101,10 @@ def finetune_model(
         "eval_steps": eval_steps, "log_steps": log_steps, "export": export,
     }  # fmt: skip
     run = Run.of(merged(read_options(config) if config else {}, flags))
+    quiet = quiet or not world().leads
     with steps(f"{run.model} on {run.task}", quiet=quiet or as_json) as report:
         found = finetune(run, progress=report)
-    if as_json:
+    if as_json and world().leads:
         typer.echo(json.dumps(found.to_json(), indent=1))
     elif not quiet:
         show(finetuned_lines(found))

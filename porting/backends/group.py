@@ -94,6 +94,10 @@ class Team:
         self.agree(session, batch)
         return self.shares(task, batch)
 
+    def meet(self) -> None:
+        """Wait until all ranks are here. Raises: UsageError if the ranks have lost each other."""
+        self._together(lambda: self.collective.numbers(np.zeros(1, np.float32)))
+
     def shares(self, task: Task, batch: Batch) -> dict[str, float]:
         """By loss, or part of a loss, the factor of this rank's in that of all.
 

@@ -143,7 +143,9 @@ def finetune(run: Run, *, progress: Stepped | None = None) -> Finetuned:
     Ctrl-C. Older states stay whole in any case.
     """
     from porting.backends.process import call
+    from porting.train.parallel import schedule, world
 
+    schedule()
     found = _resolved(run.backend)
     folder = Path(run.output).absolute()
     settled = run.subject
@@ -160,7 +162,7 @@ def finetune(run: Run, *, progress: Stepped | None = None) -> Finetuned:
         raise Interrupted(f"interrupted; states in {folder} are whole, and the same command goes on") from None
     if done.state == "crashed":
         raise UsageError(f"{found.backend}: {done.reason}", *(f"  {line}" for line in done.tail))
-    return Finetuned(done.result, _exported(run, settled, found, folder))
+    return Finetuned(done.result, _exported(run, settled, found, folder) if world().leads else [])
 
 
 def _exported(run: Run, settled: Subject, found: Resolved, folder: Path) -> list[tuple[str, Path | str]]:

@@ -34,6 +34,7 @@ from porting.train.finetune import Run
 from porting.train.finetune_recipe import original_of, recipe_for
 from porting.train.log import TrainLog
 from porting.train.loop import Judge, Plan, train
+from porting.train.parallel import together, world
 from porting.train.start import open_trainee
 from porting.train.state import Position, read_state, states
 from porting.version import VERSION
@@ -93,11 +94,12 @@ def finetune(job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         found = states(folder)
         begun = read_state(found[-1]).mark.counters.steps if found else 0
         notes += (f"goes on from step {begun}",) if begun else ()
-        _write_account(work, trainee, same, notes)
+        if world().leads:
+            _write_account(work, trainee, same, notes)
         with trainee.arithmetic(), TrainLog(folder, work.data.per_epoch, every=run.log_steps) as log:
             told = _telling(work, log, progress)
             last = train(trainee.session, work.data, plan, told, _judge(work))
-        return _result(work, trainee, folder, last, notes)
+        return together(lambda: _result(work, trainee, folder, last, notes)) or {}
 
 
 def prepared(run: Run, subject: Subject) -> Work:
@@ -207,7 +209,13 @@ def _write_account(work: Work, trainee: Trainee, same: Mapping[str, Any], notes:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep another run out of a folder as long as this process lives. Raises: UsageError, FormatError."""
+    """Keep another run out of a folder as long as this process lives. Raises: UsageError, FormatError.
+
+    Of several ranks the first keeps it, for all.
+    """
+    if not world().leads:
+        yield
+        return
     path = folder / LOCK
     try:
         folder.mkdir(parents=True, exist_ok=True)

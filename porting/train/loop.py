@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from porting.backends.protocol import Batch, Session, StepResult
 from porting.errors import UsageError
 from porting.train.best import Evaluation, add_evaluation, keep_best
-from porting.train.parallel import world
+from porting.train.parallel import Part, world
 from porting.train.state import Position, State, check_run, read_state, save, state_path, states
 
 
@@ -73,19 +73,21 @@ class Judge:
 def train(session: Session, batches: Batches, plan: Plan, told: Told, judge: Judge | None = None) -> Path:
     """Train to the end of the plan, from the newest state in its folder if there is one. Returns the last state.
 
-    Of several ranks (porting.train.parallel) all read the state and evaluate, and the first writes.
+    Of several ranks (porting.train.parallel) each takes its part of a batch; all read the state and evaluate, and the
+    first writes.
 
     Raises: UsageError for data without a batch, or a state of another run; FormatError for a damaged state (remove it
     to go on from the one before), or where a state cannot be written.
     """
     if batches.per_epoch < 1:
         raise UsageError("the data give no batch: fewer examples than one batch holds")
-    leads = world().leads
+    here = world()
+    parts, leads = Part(batches, here), here.leads
     found = states(plan.folder)
     position = _resumed(session, found[-1], plan.run) if found else Position()
     saved = found[-1] if found else None
     while (step := session.counters().steps) < plan.steps:
-        result = session.step(batches.batch(position.epoch, position.batch))
+        result = session.step(parts.batch(position.epoch, position.batch))
         told(position, step + 1, result)
         if judge is not None and _due(judge, plan, batches, position, step + 1):
             evaluation = Evaluation(step + 1, position.epoch + 1, judge.evaluate(session))

@@ -1,9 +1,10 @@
 """Training on several devices: a process for each, started by torchrun (PyTorch) or msrun (MindSpore).
 
-    world()                             this process's place, by what the launcher says
-    Part(batches, world())              its part of each batch; the batches are those of all ranks together
-    ranks = meet(backend)               before the device is prepared: None for one process
-    ranks.join(session)                 the session trains with the others from now on
+    world()                   this process's place, by what the launcher says
+    ranks = meet(backend)     before the device is prepared: None for one process
+    ranks.join(session)       the session trains with the others from now on (porting.train.start.open_trainee)
+    Part(batches, world())    its part of each batch, of batches that are those of all ranks (porting.train.loop.train)
+    together(work)            done by rank 0, while the others wait
 
 Rank 0 writes what all have in common (`World.leads`).
 """
@@ -11,12 +12,12 @@ Rank 0 writes what all have in common (`World.leads`).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from porting.backends.group import ALONE, Collective, Team, World, gather, part_of
 from porting.backends.names import BackendName
@@ -27,13 +28,9 @@ if TYPE_CHECKING:
     from porting.backends.protocol import Batch
     from porting.train.loop import Batches
 
-__all__ = ["ALONE", "VARIABLES", "Part", "Ranks", "World", "meet", "world"]
+__all__ = ["ALONE", "Part", "Ranks", "World", "meet", "schedule", "together", "world"]
 
-VARIABLES = (
-    *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
-    *("RANK_ID", "RANK_SIZE", "DEVICE_ID", "MS_ROLE", "MS_NODE_ID", "MS_WORKER_NUM"),
-)
-"""What the launchers set, and `world` reads: not meant for processes that a rank starts itself."""
+T = TypeVar("T")
 _TABLE = "RANK_TABLE_FILE"
 
 
@@ -108,6 +105,14 @@ class Ranks:
             raise UsageError(f"{type(session).__name__}: trains on one device")
         session.join(Team(self.world, self.collective, self.lifeline))
 
+    def wait(self) -> None:
+        """Until all are here. Raises: UsageError."""
+        Team(self.world, self.collective, self.lifeline).meet()
+
+
+_MET: list[Ranks] = []
+"""Of this process: one, after they have met."""
+
 
 def meet(backend: BackendName) -> Ranks | None:
     """Meet the other ranks, before the device is prepared; None for one process. Once for all sessions of a process.
@@ -128,6 +133,26 @@ def meet(backend: BackendName) -> Ranks | None:
     return _met(backend.known, backend.device, here)
 
 
+def together(work: Callable[[], T]) -> T | None:
+    """Let rank 0 do what the others go on from; they wait for it, and get None.
+
+    Raises: UsageError for a rank that has ended.
+    """
+    done = work() if world().leads else None
+    for ranks in _MET:
+        ranks.wait()
+    return done
+
+
+def schedule() -> None:
+    """In msrun's scheduler, which runs the same command: serve until all ranks have ended, and end the process.
+
+    Raises: UsageError where a rank has ended before the others.
+    """
+    if world().rank < 0:
+        import_module("porting.backends.mindspore.parallel").begin("cpu", world())
+
+
 @cache
 def _met(framework: str, device: str, here: World) -> Ranks:
     from porting.backends import lifeline
@@ -135,4 +160,5 @@ def _met(framework: str, device: str, here: World) -> Ranks:
     collective: Collective = import_module(f"porting.backends.{framework}.parallel").begin(device, here)
     meeting = os.environ.get("MS_SCHED_HOST" if framework == "mindspore" else "MASTER_ADDR", "127.0.0.1")
     line = lifeline.join(here.rank, here.size, meeting, lambda said: gather(collective, here, said))
-    return Ranks(here, collective, line)
+    _MET.append(Ranks(here, collective, line))
+    return _MET[-1]

@@ -63,7 +63,7 @@ def open_trainee(
     Raises: UsageError, FormatError; MismatchError for a checkpoint that is not this model, or a part of it.
     """
     backend = resolved.backend
-    ranks = meet(backend)
+    ranks = None if recipe is None else meet(backend)
     device = prepare(backend)
     chosen = mode or ("graph" if backend.known == "mindspore" else "eager")
     build = subject.build(mode=chosen, compute=compute, device=device_name(backend), dropout=dropout)
