@@ -52,6 +52,7 @@ def accept(
 ) -> None:
     """Judge a migration by captures or logs of both sides, and write the report that someone signs. 1 if no pass."""
     from porting.acceptance.accept import accept as run
+    from porting.acceptance.signature import key_of
     from porting.report.json import read_report
     from porting.report.text import text_lines
     from porting.report.words import words_in
@@ -59,11 +60,12 @@ def accept(
 
     words = words_in(lang)
     free(output.absolute(), overwrite=overwrite)
+    key = key_of(sign) if sign else None
     found = run(
         source, target, criteria=criteria, source_step_ms=source_step_ms, target_step_ms=target_step_ms,
         speed=speed, margin=margin, labels=labels, against=against,
     )  # fmt: skip
-    place = write_report(found, output, words=words, key=sign, overwrite=overwrite)
+    place = write_report(found, output, words=words, key=key, overwrite=overwrite)
     show(read_report(place) if as_json else [*text_lines(found, words), "", str(place / "report.html")])
     raise typer.Exit(0 if found.passed else 1)
 

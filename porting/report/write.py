@@ -32,7 +32,7 @@ def write_report(
     folder: str | Path,
     *,
     words: Words | None = None,
-    key: str | Path | None = None,
+    key: Key | str | Path | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write all files of a report, and sign it if a key is given.
@@ -42,7 +42,7 @@ def write_report(
     """
     place, texts = Path(folder).absolute(), words or Words()
     free(place, overwrite=overwrite)
-    signer = key_of(key) if key is not None else None
+    signer = key_of(key) if isinstance(key, (str, Path)) else key
     part = place.with_name(f".{place.name}.{os.getpid()}.part")
     try:
         part.mkdir(parents=True)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+import sys
+import tempfile
+import time
 from importlib.resources import files
 
 import jsonschema
@@ -226,6 +230,95 @@ def test_a_stranger_signs_in_vain(accept, port, key, tmp_path):
         check=True, cwd=tmp_path / "report", input=b"y\n",
     )  # fmt: skip
     assert port("verify", tmp_path / "report", "--signers", key.parent / "signers").code == 1
+
+
+@pytest.fixture
+def protected(key):
+    """A key with the passphrase `secret`."""
+    path = key.with_name("protected")
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-C", "bob", "-f", path], check=True)
+    return path
+
+
+TYPED = r"""
+import os, pty, sys
+answers = [b"secret\n", b"wrong\n"]
+def read(fd):
+    data = os.read(fd, 1024)
+    if b"passphrase" in data:
+        os.write(fd, answers.pop() if answers else b"\n")
+    return data
+sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:], read)))
+"""
+"""Types a wrong passphrase and then the right one, whenever a terminal is asked for one."""
+
+
+def alone(*words, **options):
+    """`port` without a terminal, and with a standard input that never ends; no agent, no askpass."""
+    known = {name: value for name, value in os.environ.items() if name not in ("SSH_ASKPASS", "SSH_AUTH_SOCK")}
+    environment = {**known, **options}
+    ran = subprocess.Popen(
+        [sys.executable, "-m", "porting.cli", *map(str, words)], env=environment, text=True, start_new_session=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        code = ran.wait(60)
+    finally:
+        ran.kill()
+    out, err = ran.communicate()
+    return code, out, err
+
+
+def test_a_passphrase_without_a_terminal_is_one_line(protected, sides, tmp_path):
+    words = ("accept", "--source", sides[0], "--target", sides[1], "-o", tmp_path / "report", "--sign", protected)
+    code, _, err = alone(*words)
+    assert (code, len(err.splitlines())) == (2, 1), err
+    assert f"--sign {protected}: has a passphrase, and there is no terminal to ask for it: ssh-add" in err
+    assert not (tmp_path / "report").exists()
+    code, _, err = alone(*words[:-1], protected.with_suffix(".pub"))
+    assert (code, "is a public key, and no ssh-agent holds its other half" in err) == (2, True)
+    protected.chmod(0o644)
+    protected.with_suffix(".pub").unlink()
+    code, _, err = alone(*words)
+    assert (code, len(err.splitlines())) == (2, 1), err
+
+
+def test_a_passphrase_is_asked_for_on_the_terminal(protected, sides, tmp_path, port):
+    words = ["accept", "--source", sides[0], "--target", sides[1], "-o", tmp_path / "report", "--sign", protected]
+    environment = {name: value for name, value in os.environ.items() if name not in ("SSH_ASKPASS", "SSH_AUTH_SOCK")}
+    ran = subprocess.run(
+        [sys.executable, "-c", TYPED, sys.executable, "-m", "porting.cli", *map(str, words)],
+        env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 1, ran.stdout
+    assert port("verify", tmp_path / "report").code == 0
+    assert (tmp_path / "report/report.json.sig").exists()
+
+
+def test_an_agent_signs_for_a_key_with_a_passphrase(protected, sides, tmp_path, port):
+    if shutil.which("ssh-agent") is None or shutil.which("ssh-add") is None:
+        pytest.skip("ssh-agent is not installed (Debian: apt-get install openssh-client)")
+    asks = tmp_path / "asks"
+    asks.write_text("#!/bin/sh\necho secret\n")
+    asks.chmod(0o700)
+    folder = tempfile.mkdtemp(prefix="s")  # a socket's path is short
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", f"{folder}/a"], stdout=subprocess.DEVNULL)
+    try:
+        for _ in range(100):
+            if os.path.exists(f"{folder}/a"):  # noqa: PTH110 - a socket
+                break
+            time.sleep(0.05)
+        environment = {**os.environ, "SSH_AUTH_SOCK": f"{folder}/a", "SSH_ASKPASS": str(asks)}
+        environment["SSH_ASKPASS_REQUIRE"] = "force"
+        subprocess.run(["ssh-add", "-q", protected], env=environment, check=True, stdin=subprocess.DEVNULL)
+        words = ("accept", "--source", sides[0], "--target", sides[1], "-o", tmp_path / "report", "--sign", protected)
+        code, _, err = alone(*words, SSH_AUTH_SOCK=f"{folder}/a")
+        assert (code, err) == (1, "")
+        assert port("verify", tmp_path / "report").code == 0
+    finally:
+        agent.terminate()
+        agent.wait()
+        shutil.rmtree(folder)
 
 
 def test_signers_are_for_reports(port, tmp_path):
