@@ -102,8 +102,12 @@ def test_a_truncated_file_a_schema_of_other_columns_and_none(tmp_path):
         read_examples([file], wanted())
     write_records(tmp_path)
     file.write_bytes(file.read_bytes()[:-5])
-    with pytest.raises(PortError, match="record 23 at byte .* the file is cut off"):
+    with pytest.raises(PortError, match=r"record 23 at byte .* the file is cut off"):
         read_examples([file], wanted())
+
+
+def settled(one):
+    return prepared(one, one.subject)
 
 
 def run(tmp_path, **options):
@@ -114,8 +118,7 @@ def run(tmp_path, **options):
 
 
 def test_steps_are_of_whole_batches_and_the_recipe_is_the_originals(tmp_path):
-    one = run(tmp_path, batch_size=5, epochs=2.5, warmup=0.2)
-    work = prepared(one, one.subject)
+    work = settled(run(tmp_path, batch_size=5, epochs=2.5, warmup=0.2))
     assert work.data.per_epoch == 4
     assert work.steps == 10
     assert (work.recipe.name, work.recipe.schedule.steps, work.recipe.schedule.warmup) == ("bert_finetune", 10, 2)
@@ -144,5 +147,4 @@ def test_steps_are_of_whole_batches_and_the_recipe_is_the_originals(tmp_path):
 )
 def test_options_that_make_no_sense(tmp_path, options, message):
     with pytest.raises(PortError, match=message):
-        one = run(tmp_path, **options)
-        prepared(one, one.subject)
+        settled(run(tmp_path, **options))
