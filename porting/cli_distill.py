@@ -18,6 +18,8 @@ commands = typer.Typer(help="Distillation of TinyBERT.", no_args_is_help=True)
 _UNDERSCORES = {"token_normalize_func": lambda name: name.replace("_", "-")}
 """So that the flags may be spelled as in the guide of MindSpore's models."""
 
+_ALIASES = {"output": ("-o", "--save-ckpt-path")}
+
 
 def _flags(command: Command) -> inspect.Signature:
     """A parameter for each option of a command, None where it is not given, and those of the command line itself."""
@@ -29,7 +31,8 @@ def _flags(command: Command) -> inspect.Signature:
 
 
 def _parameter(name: str, kind: Any, text: str) -> inspect.Parameter:
-    flag = typer.Option("--" + name.replace("_", "-"), help=text, show_default=False)
+    names = ("--" + name.replace("_", "-"), *_ALIASES.get(name, ()))
+    flag = typer.Option(*names, help=text, show_default=False)
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, flag]
     )

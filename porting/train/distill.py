@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from porting.checkpoint.output import Output
+from porting.checkpoint.output import Output, explain
 from porting.errors import UsageError
 from porting.model.recipe import Recipe
 from porting.model.registry import model_named
@@ -34,6 +35,7 @@ from porting.train.export import check_formats, export
 from porting.train.export import lines as export_lines
 from porting.train.log import TrainLog
 from porting.train.loop import Plan, train
+from porting.train.parallel import schedule, together, world
 
 if TYPE_CHECKING:
     from porting.backends.protocol import Array, StepResult
@@ -110,24 +112,36 @@ class _Run:
 
 
 def _distil(options: Mapping[str, Any], stage: Stage, folder: Path, begin: Path | None, tell: Tell) -> Distilled:
+    schedule()
+    leads = world().leads
     run = _prepared(options, stage, folder, begin)
     net = open_net(run.options, TASKS[stage], run.pair, run.recipe)
     framework = net.trainee.resolved.backend.known
     notes = (*run.pair.notes, *net.notes, *idle(options, stage, run.recipe, framework))
+    before = net.teacher_hash()
+    said = {**_said(run, net, before), "notes": list(notes)}
+    tell = tell if leads else _untold
     for note in notes:
         tell(note)
-    before = net.teacher_hash()
-    said = _said(run, net, before)
-    (folder / RUN).parent.mkdir(parents=True, exist_ok=True)
-    _write(folder / RUN, {**said, "notes": list(notes), "result": None})
+    if leads:
+        _write(folder / RUN, {**said, "result": None})
     best, overflows = _trained(run, net, said["identity"], tell)
     if (after := net.teacher_hash()) != before:
         raise UsageError(f"{folder}: the teacher has changed while it taught: {before} before, {after} after")
     tell(f"teacher: as it was, {after}")
-    made = _exported(run, net, tell)
     done = Distilled(folder, folder / STUDENT, net.session.counters().steps, overflows, best, after)
-    _write(folder / RUN, {**said, "notes": list(notes), "result": done.to_json(), "files": made})
+
+    def finish() -> None:
+        made = _exported(run, net, tell)
+        _write(folder / RUN, {**said, "result": done.to_json(), "files": made})
+
+    together(finish)  # the next phase begins with what is written here
     return done
+
+
+def _untold(line: str) -> None:
+    """What all ranks would say the first says."""
+    del line
 
 
 def _prepared(options: Mapping[str, Any], stage: Stage, folder: Path, begin: Path | None) -> _Run:
@@ -137,7 +151,7 @@ def _prepared(options: Mapping[str, Any], stage: Stage, folder: Path, begin: Pat
     place = options["data_dir" if stage == "general" else "train_data_dir"]
     learnt = records(place, options, spec, found.config, labels=found.labels)
     learnt = replace(learnt, arrays={name: learnt.arrays[name] for name in spec.task(TASKS[stage]).features})
-    size = options["batch_size"] or (16 if stage == "general" else 32)
+    size = (options["batch_size"] or (16 if stage == "general" else 32)) * world().size
     data = Shuffled(learnt, size, options["seed"] if options["do_shuffle"] else None)
     steps = options["train_steps"] or data.per_epoch * options[_EPOCHS[stage]]
     held = None
@@ -175,12 +189,15 @@ def _trained(run: _Run, net: Open, identity: Mapping[str, Any], tell: Tell) -> t
     every = options["data_sink_steps"] if options["enable_data_sink"] else 1
     plan = Plan(run.steps, run.folder, identity, options["save_ckpt_step"], options["max_ckpt_num"])
     scaled = run.recipe.loss_scale.kind != "none"
-    with TrainLog(run.folder, per_epoch, every=every, scaled=scaled) as log, net.trainee.arithmetic():
+    here = world()
+    opened = TrainLog(run.folder, per_epoch, every=every, scaled=scaled) if here.leads else nullcontext()
+    with opened as log, net.trainee.arithmetic():
 
         def told(place: Position, step: int, result: StepResult) -> None:
             nonlocal overflows
             overflows += result.overflow
-            log.told(place, step, result)
+            if log is not None:
+                log.told(place, step, result)
             if result.overflow:
                 tell(f"step {step}: gradients overflow at loss scale {result.loss_scale:g}: no update")
             if place.batch + 1 == per_epoch or step == run.steps:
@@ -188,7 +205,7 @@ def _trained(run: _Run, net: Open, identity: Mapping[str, Any], tell: Tell) -> t
 
         judge = None if run.held is None else judge_of(run.held, options, run.pair, run.folder, log, tell)
         train(net.session, run.data, plan, told, judge)
-    best = read_best(run.folder) if judge is not None else None
+    best = read_best(run.folder) if judge is not None and here.leads else None
     return (None if best is None else (best.metric, best.value)), overflows
 
 
@@ -222,7 +239,11 @@ def _formats(options: Mapping[str, Any]) -> list[str]:
 
 
 def _write(path: Path, values: Mapping[str, Any]) -> None:
-    """JSON, whole or not at all."""
+    """JSON, whole or not at all. Raises: FormatError where it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise explain(path.parent, error) from None
     with Output(path.parent, [path.name], overwrite=True) as output:
         output.write(0, 0, (json.dumps(values, indent=1) + "\n").encode())
         output.commit()

@@ -45,7 +45,7 @@ def judge_of(
     options: Mapping[str, Any],
     pair: Pair,
     folder: Path,
-    log: TrainLog,
+    log: TrainLog | None,
     tell: Callable[[str], None],
 ) -> Judge:
     """Evaluates as options say, and writes a better metric into the log as MindSpore's scripts print it."""
@@ -54,7 +54,7 @@ def judge_of(
 
     def judged(session: Session) -> dict[str, float]:
         found, best = evaluate(session), read_best(folder)
-        if best is None or found[metric] > best.value:
+        if log is not None and (best is None or found[metric] > best.value):
             log.say(f"The best acc is {found[metric]:.6f}")
         tell(", ".join(f"{name} {value:.6f}" for name, value in found.items()))
         return found

@@ -21,6 +21,7 @@ from porting.parity.prepare import canonical_dialect, content_hash
 from porting.train.distill_pair import MODEL, Pair
 from porting.train.distill_weights import Net
 from porting.train.initial import initial_weights
+from porting.train.parallel import meet
 from porting.train.start import Trainee
 
 if TYPE_CHECKING:
@@ -52,12 +53,13 @@ class Open:
 
 
 def open_net(options: Mapping[str, Any], task: str, pair: Pair, recipe: Recipe) -> Open:
-    """Open it in this process, which imports the framework.
+    """Open it in this process, which imports the framework. Of several ranks it trains with the others'.
 
     Raises: UsageError for a backend that is not there; MismatchError for checkpoints that do not fit.
     """
     resolved = backend_of(options)
     backend, spec = resolved.backend, model_named(MODEL)
+    ranks = meet(backend)
     device = prepare(backend)
     build = Build(
         task,
@@ -78,6 +80,8 @@ def open_net(options: Mapping[str, Any], task: str, pair: Pair, recipe: Recipe) 
 
         weights, notes = net.assembled(pair.teacher, pair.student, draw)
         session.load(weights)
+    if ranks is not None:
+        ranks.join(session)
     begun = content_hash(net.student(weights))
     return Open(Trainee(session, build, naming, device, notes, resolved), net, begun, notes)
 

@@ -78,7 +78,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("td_phase1_epoch_size", int, 10, "Epochs of phase 1.", "task"),
     Option("td_phase2_epoch_size", int, 3, "Epochs of phase 2.", "task"),
     Option("train_steps", int, 0, "Steps of a phase; 0: all of its epochs."),
-    Option("batch_size", int, None, "Examples of a step; default: 16 of general, 32 of task distillation."),
+    Option("batch_size", int, None, "Examples of a step on each device; default: 16, of task distillation 32."),
     Option("eval_batch_size", int, 32, "Examples of a batch of the evaluation.", "task"),
     Option("eval_steps", int, 0, "Steps between evaluations in phase 2; 0: at each epoch's end.", "task"),
     Option("do_shuffle", bool, True, "false: the order of the files, in every epoch."),
