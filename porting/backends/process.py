@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any, Literal
 
 from porting.backends.message import decode_error
@@ -29,6 +29,9 @@ from porting.version import VERSION
 
 GRACE = 1.0
 """Seconds that a hanging process has to write down where it hangs, and that its last output has to arrive."""
+
+LOOK = 0.2
+"""Seconds between looks at whether a job is to be stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +79,15 @@ def call(
     folder: Path,
     progress: Callable[[Mapping[str, Any]], None] | None = None,
     renewed: bool = False,
+    stop: Event | None = None,
 ) -> Outcome:
     """Run a job in a process of its own, and wait for it.
 
     job: JSON values; `verb` says what to do (porting.backends.worker.VERBS). Its paths are absolute: the process works
     in `folder`, where frameworks may leave what they like (MindSpore: rank_0, kernel_meta). timeout: seconds until the
     process is killed with all its children; with `renewed`, counted from the last that it told. progress: called, in
-    another thread, with what the verb tells meanwhile.
+    another thread, with what the verb tells meanwhile. stop: once it is set, the
+    process is killed as at its time limit.
     In a named interpreter the recorder's verbs run without the kit; all others need it installed there.
 
     Raises: the PortError that the job raised; UsageError for an interpreter that is not there or lacks the kit.
@@ -104,7 +109,7 @@ def call(
     for thread in threads:
         thread.start()
     try:
-        code = _wait(process, timeout, heard if renewed else None)
+        code = _wait(process, timeout, heard if renewed else None, stop)
     finally:
         _kill(process)
         for thread in threads:
@@ -150,7 +155,7 @@ def _send(pipe: Any, job: Mapping[str, Any]) -> None:
             line = line[pipe.write(line) :]
 
 
-def _wait(process: subprocess.Popen[bytes], timeout: float, heard: _Heard | None) -> int | None:
+def _wait(process: subprocess.Popen[bytes], timeout: float, heard: _Heard | None, stop: Event | None) -> int | None:
     """The exit code; None where it had to be ended, after it has written down where it hangs (faulthandler).
 
     heard: the time limit is counted from the last message, None for from now.
@@ -158,7 +163,9 @@ def _wait(process: subprocess.Popen[bytes], timeout: float, heard: _Heard | None
     end = time.monotonic() + timeout
     while (left := end - time.monotonic()) > 0:
         with suppress(subprocess.TimeoutExpired):
-            return process.wait(left)
+            return process.wait(left if stop is None else min(left, LOOK))
+        if stop is not None and stop.is_set():
+            return None
         end = end if heard is None else heard.at + timeout
     process.send_signal(signal.SIGUSR1)
     with suppress(subprocess.TimeoutExpired):

@@ -1,0 +1,214 @@
+"""The engine on a Ray cluster of several nodes on this machine, one of which is killed in the middle."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from porting.cluster import nodes, ray_place
+from porting.cluster.engine import run
+from porting.cluster.job import Job, files_of
+from porting.errors import UsageError
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"),
+]
+"""What Ray warns of in itself is not ours."""
+
+STORE = 80 << 20
+
+
+def job(verb, *, needs=None, timeout=60.0, inputs=(), outputs=(), alone=False, **values) -> Job:
+    found = {str(path): files_of(path) for path in inputs}
+    told = {"verb": f"cluster_verbs:{verb}", **values}
+    return Job(verb, told, needs or {"cpu": 1}, timeout, found, tuple(map(str, outputs)), alone)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A head that runs nothing, a node with a GPU, two with an NPU each: resources of Ray, no devices."""
+    ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    from ray.cluster_utils import Cluster
+
+    before = dict(os.environ)
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    made = Cluster(True, head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE})
+    try:
+        made.add_node(num_cpus=1, num_gpus=1, resources={"bigmem": 1}, object_store_memory=STORE)
+        for _ in range(2):
+            made.add_node(num_cpus=1, resources={"NPU": 1}, object_store_memory=STORE)
+        yield made
+    finally:
+        ray.shutdown()
+        made.shutdown()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _wait(until, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_jobs_go_where_their_resources_are_and_files_go_with_them(cluster, tmp_path):
+    """A folder and a file go, 18 MB of several pieces come back; one refuses, one dies, one knows its environment."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a").write_text("a")
+    (tmp_path / "in" / "b").write_text("b")
+    inputs, output = [tmp_path / "in", Path(__file__)], tmp_path / "made"
+    copied = {"a": str(tmp_path / "in"), "me": __file__}
+    jobs = [
+        job("copy", needs={"gpu": 1}, inputs=inputs, outputs=[output], output=str(output), files=copied),
+        job("refuse", needs={"npu": 1}),
+        job("half", outputs=[tmp_path / "half"], output=str(tmp_path / "half")),
+        job("threads"),
+        job("echo", needs={"bigmem": 1}, text="Σ"),
+    ]
+    said = []
+    found = run(jobs, cluster=cluster.address, progress=lambda number, told: said.append((number, told)))
+    made, refused, died, threads, echo = found
+    assert made.state == "done", made
+    assert made.attempts == 1
+    assert not any(str(tmp_path) in place for place in made.value["lay"].values())
+    assert (tmp_path / "made" / "a" / "b").read_text() == "b"
+    assert (tmp_path / "made" / "me").read_bytes() == Path(__file__).read_bytes()
+    assert (tmp_path / "made" / "large").read_bytes() == b"\x01\x02\x03" * 6_000_000
+    assert (refused.state, refused.reason) == ("refused", "asked wrongly")
+    assert died.state == "crashed"
+    assert "SIGKILL" in died.reason
+    assert not (tmp_path / "half").exists()
+    assert threads.value["threads"] == os.environ.get("OMP_NUM_THREADS")
+    assert echo.value["heard"] == "Σ"
+    assert (4, {"step": 1}) in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "made"]
+
+
+def test_what_no_node_has_is_refused_with_what_there_is(cluster):
+    with pytest.raises(UsageError) as raised:
+        run([job("echo", text=""), job("echo", needs={"tpu": 1}, text="")], cluster=cluster.address)
+    assert "echo: no node has tpu 1; there are: " in str(raised.value)
+    assert "CPU 1, NPU 1" in str(raised.value)
+    assert "CPU 1, GPU 1, bigmem 1" in str(raised.value)
+
+
+def test_another_version_of_the_kit_is_refused(cluster, monkeypatch):
+    monkeypatch.setattr(ray_place, "VERSION", "9.9")
+    (found,) = run([job("echo", text="")], cluster=cluster.address)
+    assert found.state == "refused"
+    assert "has porting kit 0." in found.reason
+    assert found.reason.endswith("wanted 9.9, as the driver has")
+
+
+def test_another_cluster_than_the_connected_one_is_refused(cluster):
+    run([job("echo", text="")], cluster=cluster.address)
+    with pytest.raises(UsageError, match="this process is connected to"):
+        run([job("echo", text="")], cluster="10.0.0.1:6379")
+
+
+def test_jobs_that_measure_are_alone_on_their_node(cluster, tmp_path):
+    began, until = tmp_path / "began", tmp_path / "until"
+    jobs = [job("sleep", needs={"NPU": 0.25}, alone=True, began=str(began), until=str(until)) for _ in range(3)]
+    found = []
+    thread = Thread(target=lambda: found.extend(run(jobs, cluster=cluster.address)))
+    thread.start()
+    _wait(lambda: began.is_dir() and len(list(began.iterdir())) == 2)
+    time.sleep(2)
+    assert len(list(began.iterdir())) == 2  # of two nodes that have an NPU
+    until.touch()
+    thread.join(60)
+    assert [each.state for each in found] == ["done"] * 3
+
+
+def test_a_node_that_is_killed_in_the_middle_is_replaced_and_said(cluster, tmp_path):
+    """The job's own process on the lost node ends too, and no output of it appears."""
+    began, until, made = tmp_path / "began", tmp_path / "until", tmp_path / "made"
+    one = job("sleep", needs={"npu": 1}, outputs=[made], output=str(made), began=str(began), until=str(until))
+    found, said = [], []
+    tell = lambda _, told: said.append(told)  # noqa: E731
+    thread = Thread(target=lambda: found.extend(run([one], cluster=cluster.address, progress=tell)))
+    thread.start()
+    _wait(lambda: any("pid" in told for told in said))
+    first = next(told["pid"] for told in said if "pid" in told)
+    _kill_parent_node(cluster, first)
+    _wait(lambda: len(list(began.iterdir())) == 2)
+    _wait(lambda: not Path(f"/proc/{first}").exists())
+    until.touch()
+    thread.join(60)
+    (result,) = found
+    assert result.state == "done", result
+    assert result.attempts == 2
+    assert result.value["pid"] != first
+    assert made.read_text() == "woke"
+    (lost,) = [told["lost"] for told in said if "lost" in told]
+    assert lost.startswith("attempt 1 of 3: ")
+    assert result.told == (lost,)
+
+
+def test_the_last_node_that_could_is_lost_and_the_job_with_it(cluster, tmp_path, monkeypatch):
+    """Only one node with an NPU is left: what waits for another ends, in words, and other jobs do not mind."""
+    monkeypatch.setattr(ray_place, "WAIT", 4.0)
+    began, until = tmp_path / "began", tmp_path / "until"
+    jobs = [job("sleep", needs={"npu": 1}, began=str(began), until=str(until)), job("echo", text="x")]
+    found, said = [], []
+    tell = lambda _, told: said.append(told)  # noqa: E731
+    thread = Thread(target=lambda: found.extend(run(jobs, cluster=cluster.address, progress=tell)))
+    thread.start()
+    _wait(lambda: any("pid" in told for told in said))
+    _kill_parent_node(cluster, next(told["pid"] for told in said if "pid" in told))
+    thread.join(120)
+    lost, echo = found
+    assert lost.state == "lost"
+    assert lost.attempts == 3
+    assert "no node has NPU 1; there are: " in lost.reason
+    assert echo.state == "done"
+
+
+def _kill_parent_node(cluster, pid):
+    """Kill the node that a job's process runs on, as a power cut does."""
+    import psutil
+
+    above = {each.pid for each in psutil.Process(pid).parents()}
+    victim = next(
+        node
+        for node in cluster.list_all_nodes()
+        if any(each.process.pid in above for each in node.all_processes.get("raylet", []))
+    )
+    cluster.remove_node(victim, allow_graceful=False)
+
+
+class TestAddresses:
+    """Refused in seconds, in one line: Ray alone takes two minutes, and then ends the process."""
+
+    @pytest.fixture(autouse=True)
+    def _unconnected(self):
+        ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
+        if ray.is_initialized():
+            ray.shutdown()
+
+    @pytest.mark.parametrize("address", ["nowhere", "ray://10.0.0.1:10001", "host:", ":1", "host:99999"])
+    def test_what_is_no_address(self, address):
+        with pytest.raises(UsageError, match="wanted HOST:PORT of the head"):
+            nodes.connect(address)
+
+    def test_nobody_there(self):
+        with pytest.raises(UsageError, match=r"--cluster 127\.0\.0\.1:1: Connection refused"):
+            nodes.connect("127.0.0.1:1")
+
+    def test_somebody_else_there(self, monkeypatch):
+        monkeypatch.setattr(nodes, "PATIENCE", 1.0)
+        with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(UsageError, match="timed out"):
+            nodes.connect(f"127.0.0.1:{other.getsockname()[1]}")
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            Thread(target=lambda: other.accept()[0].sendall(b"HTTP/1.1 400 Bad\r\n\r\n"), daemon=True).start()
+            with pytest.raises(UsageError, match="is not the head of a Ray cluster"):
+                nodes.connect(f"127.0.0.1:{other.getsockname()[1]}")
