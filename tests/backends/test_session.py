@@ -270,3 +270,14 @@ def test_a_compiled_torch_model_trains_as_the_eager_one_does():
         steps = [session.step(toy.batch(i)) for i in range(3)]
         losses.append([(step.loss, step.grad_norm) for step in steps] + [(session.forward(toy.batch())["loss"], 0)])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("opened", [_marked(name, "graph") for name in ("tensorflow", "mindspore")], indirect=True)
+def test_what_is_compiled_anew_is_counted(opened):
+    """The first step compiles; a batch of another shape does so again, and one of the first shape does not."""
+    session = opened(recipes.adamw(1e-3, 5))
+    counts = []
+    for size in (3, 3, 2, 3):
+        session.step(toy.batch(size=size))
+        counts.append(session.compilations)
+    assert 0 < counts[0] == counts[1] < counts[2] == counts[3]

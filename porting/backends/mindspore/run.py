@@ -56,6 +56,8 @@ class MindSporeSession:
         self._spec, self._config = spec, config
         ms.set_seed(build.dropout.seed)
         self._graph = build.mode == "graph"
+        known = _jit_phases()
+        self._compiled_before = None if known is None else len(known)
         apart = recipe is not None and recipe.clip.kind == "global_norm" and recipe.clip.rows == "apart"
         self._build = build = replace(build, extra={**build.extra, "rows": True}) if apart else build
         self._model: Any = spec.port("mindspore").build(config, build)
@@ -94,6 +96,13 @@ class MindSporeSession:
     def trainable(self) -> tuple[str, ...]:
         """Names of those that are trained."""
         return tuple(self._trained)
+
+    @property
+    def compilations(self) -> int | None:
+        """Graphs that mindspore.jit compiled since this session began, 0 in PyNative; None if MindSpore hides it."""
+        if not self._graph:
+            return 0
+        return None if self._compiled_before is None else len(_jit_phases() or ()) - self._compiled_before
 
     def load(self, tensors: Mapping[str, Array]) -> None:
         """Set every parameter. Raises: MismatchError."""
@@ -244,6 +253,12 @@ class MindSporeSession:
 
     def _compiled(self, function: Any) -> Any:
         return ms.jit(function) if self._graph else function
+
+
+def _jit_phases() -> Collection[str] | None:
+    """A phase for each graph that mindspore.jit has compiled in this process: a set of no public name, seen in 2.10."""
+    known = getattr(ms.common.api, "ms_compile_cache", None)
+    return known if isinstance(known, Collection) else None
 
 
 def _set(parameter: Any, value: Any) -> None:
