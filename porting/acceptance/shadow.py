@@ -15,7 +15,7 @@ from porting.acceptance.align import Aligned, aligned, members, precision
 from porting.acceptance.names import SHADOW
 from porting.acceptance.permutation import BLOCK
 from porting.acceptance.trajectory import Runs, Trajectory
-from porting.parity.criteria import APART_L2, EPSILONS
+from porting.parity.criteria import APART_L2, EPSILONS, HONEST
 from porting.parity.state import Finding, Level, State
 
 STEPS = 50
@@ -23,6 +23,10 @@ STEPS = 50
 
 LIMIT = APART_L2
 """Floors, as for any tensor. Honest ports showed 0.99 to 2.33, replicas 0.63 to 1.73 (PARITY)."""
+
+LEAST = HONEST * EPSILONS["float32"] / APART_L2
+"""A floor is no less: replicas of a net that has stopped to learn agree to the bit, and say nothing of frameworks whose
+softmax rounds otherwise (PyTorch, MindSpore on the CPU: 3.5e-7). What an honest port was apart is within LIMIT."""
 
 SERIES = ("loss", "grad_norm")
 
@@ -54,13 +58,12 @@ def floors_apart(found: Aligned, first: int) -> float:
     """
     values = found.values[:, :STEPS]
     scale = np.abs(values[:first].mean(axis=0))
-    rounding = EPSILONS["float32"] / 2
     within = np.mean([((values[a] - values[b]) / scale) ** 2 for a, b in combinations(range(first), 2)], axis=0)
     pairs = product(range(first), range(first, len(values)))
     apart = np.mean([((values[a] - values[b]) / scale) ** 2 for a, b in pairs], axis=0)
     starts = np.arange(0, max(1, values.shape[1] // BLOCK) * BLOCK, BLOCK)
     sizes = np.diff([*starts, values.shape[1]])
-    floor = np.maximum(np.add.reduceat(within, starts) / sizes, rounding**2)
+    floor = np.maximum(np.add.reduceat(within, starts) / sizes, LEAST**2)
     return float(np.sqrt(np.mean(np.add.reduceat(apart, starts) / sizes / floor)))
 
 

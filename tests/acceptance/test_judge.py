@@ -8,10 +8,11 @@ from functools import cache, partial
 import numpy as np
 import pytest
 
+from porting.acceptance.align import Aligned
 from porting.acceptance.equivalence import MARGIN, equivalence, margin_of
 from porting.acceptance.judge import equivalent, judge_trajectory
 from porting.acceptance.names import POWER, REPLICAS, SHADOW, SPREADS, TAIL
-from porting.acceptance.shadow import LIMIT, STEPS
+from porting.acceptance.shadow import LIMIT, STEPS, floors_apart
 from porting.acceptance.student import t_quantile
 from porting.acceptance.trajectory import Runs, Series
 from porting.parity.presets import RULES, Bound, Check, Rule
@@ -229,6 +230,14 @@ class TestShadow:
 
     def test_an_honest_one_completes_a_pass(self):
         assert judge_trajectory(*self.half(EXACT)).state is State.PASS
+
+    @pytest.mark.parametrize(("apart", "within"), [(3.5e-7, True), (8e-7, True), (1e-6, False)])
+    def test_replicas_that_hardly_differ_leave_what_an_honest_port_may_be_apart(self, apart, within):
+        rng = np.random.default_rng(0)
+        source = 0.673 * (1 + 2**-24 * rng.integers(0, 2, (6, STEPS)))
+        target = 0.673 * (1 + apart) * np.ones((6, STEPS))
+        found = Aligned(np.arange(STEPS), np.concatenate([source, target]))
+        assert (floors_apart(found, 6) <= LIMIT) == within
 
     def test_too_short_or_without_a_floor_it_is_not_run(self):
         for pair, told in (
