@@ -35,6 +35,11 @@ class Dropout:
         keep = random.random(shape, np.float32) >= np.float32(rate)
         return keep.astype(np.float32) / np.float32(1 - rate)
 
+    def seed_of(self, step: int, rank: int = 0) -> int:
+        """The seed of a framework's own generator for one step, so that a run that goes on draws what it would have."""
+        key = hashlib.sha256(f"{self.seed}\0{step}\0{rank}\0own".encode()).digest()
+        return int.from_bytes(key[:7], "little")
+
 
 OFF = Dropout()
 """No dropout."""

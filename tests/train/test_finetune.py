@@ -125,6 +125,22 @@ def test_another_run_in_the_same_folder_is_refused_by_what_differs(tmp_path):
     assert trained(first)["steps"] == 6  # of the same run nothing is left to do
 
 
+def test_dropout_of_pytorchs_own_is_the_same_after_a_stop(tmp_path):
+    asked = options(tmp_path, epochs=2, dropout="own", save_steps=5)
+    trained({**asked, "output": tmp_path / "whole"})
+
+    def stop(values):
+        if values["step"] == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(asked, stop)
+    trained(asked)
+    assert rows(tmp_path / "run") == rows(tmp_path / "whole")
+    trained({**asked, "output": tmp_path / "off", "dropout": "off"})
+    assert rows(tmp_path / "off") != rows(tmp_path / "whole")
+
+
 def test_a_run_that_is_killed_goes_on_to_the_same_losses_and_weights(tmp_path):
     asked = options(tmp_path, epochs=40, save_steps=7, max_ckpt_num=2, output=tmp_path / "whole")
     trained(asked)

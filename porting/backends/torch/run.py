@@ -118,7 +118,9 @@ class TorchSession:
 
     def step(self, batch: Batch) -> StepResult:
         """One training step by the recipe. Raises: UsageError if the session has none."""
-        recipe = self._training.wanted()
+        recipe, dropout = self._training.wanted(), self._build.dropout
+        if dropout.mode == "own":
+            torch.manual_seed(dropout.seed_of(self._training.steps, self._team.world.rank if self._team else 0))
         apart = recipe.clip.kind == "global_norm" and recipe.clip.rows == "apart"
         gathered = getattr(self._model, "gathered", {}) if apart else {}
         rows = feed.rows(gathered, self.parameters, batch)
