@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from porting.backends.npu_smi import Chip, chips, of_chip
@@ -68,19 +69,29 @@ def _resident(pids: Sequence[int]) -> int:
     """Bytes of the processes and of all that they have started; pages that they share count for each."""
     import psutil
 
-    total = 0
-    for pid in pids:
-        try:
-            parent = psutil.Process(pid)
-            family = [parent, *parent.children(recursive=True)]
-        except psutil.Error:
+    total, todo, seen = 0, list(pids), set[int]()
+    while todo:
+        pid = todo.pop()
+        if pid in seen:
             continue
-        for one in family:
-            try:
-                total += one.memory_info().rss
-            except psutil.Error:  # it has ended meanwhile
-                continue
+        seen.add(pid)
+        try:
+            total += psutil.Process(pid).memory_info().rss
+            todo += _children(pid)
+        except (psutil.Error, OSError):  # it has ended meanwhile
+            continue
     return total
+
+
+def _children(pid: int) -> list[int]:
+    """What a process has started. Asking psutil takes a hundred times as long: it reads every process there is."""
+    tasks = Path(f"/proc/{pid}/task")
+    try:
+        return [int(one) for task in tasks.iterdir() for one in (task / "children").read_text().split()]
+    except FileNotFoundError:  # a kernel without these files, or a thread that has just ended
+        import psutil
+
+        return [child.pid for child in psutil.Process(pid).children()]
 
 
 def nvidia() -> Read:
