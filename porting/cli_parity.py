@@ -185,12 +185,16 @@ def parity(
     plant: Annotated[list[str] | None, typer.Option("--plant", help="Mistakes whose detection is measured.")] = None,
     limit: Annotated[float | None, typer.Option("--max-ratio", help="Of step times, target over source.")] = None,
     require_device: Annotated[bool, typer.Option("--require-device", help="Never emulate.")] = False,
+    cluster: Annotated[
+        str | None, typer.Option("--cluster", help="Ray's HOST:PORT: each side on a node with its kind of device.")
+    ] = None,
     timeout: Timeout = 1800.0,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Run the same batch through two backends and compare; with --steps, train. Exit code 1 if it is not a pass."""
     from porting.acceptance.command import train_both
+    from porting.cluster.captures import captures_on
     from porting.parity.compare_text import show_comparison
     from porting.parity.measure_floor import REPLICAS
     from porting.parity.options import computed, levels_of, recipe_named
@@ -198,6 +202,7 @@ def parity(
     from porting.parity.subject import subject
     from porting.terminal import stages
 
+    captures = captures_on(cluster, steps=steps, tell=lambda line: typer.echo(f"port: {readable(line)}", err=True))
     found = subject(
         model, config=config, checkpoint=checkpoint, task=task, batch=data or batch, seed=seed, examples=examples
     )
@@ -214,7 +219,7 @@ def parity(
             found, source, target, output=output, compute=computed(dtype), recipe=recipe_named(found.spec, recipe),
             levels=levels_of(level), criteria=criteria, floor=floor,
             replicas=REPLICAS if replicas is None else replicas, require_device=require_device, timeout=timeout,
-            overwrite=overwrite, tell=tell,
+            overwrite=overwrite, tell=tell, captures=captures,
         )  # fmt: skip
     if as_json:
         typer.echo(json.dumps(result.to_json(), indent=1))

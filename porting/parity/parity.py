@@ -17,11 +17,11 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from porting.backends.found import Resolved, installed, resolve
 from porting.backends.names import BackendName
-from porting.errors import UsageError
+from porting.errors import PortError, UsageError
 from porting.model.recipe import Recipe
 from porting.model.spec import Compute
 from porting.parity.compare import Comparison, compare
@@ -38,6 +38,31 @@ from porting.parity.state import Level
 from porting.parity.subject import Subject
 
 Tell = Callable[[str], None]
+
+
+class Captures(Protocol):
+    """Where captures are made."""
+
+    def resolve(self, name: str, *, require_device: bool = False) -> Resolved:
+        """What a backend's name stands for there. Raises: UsageError for one that cannot be used."""
+        ...
+
+    def make(self, takes: Sequence[Take]) -> list[PortError | None]:
+        """As porting.parity.side.capture_all."""
+        ...
+
+
+class Here:
+    """In processes of this machine."""
+
+    def resolve(self, name: str, *, require_device: bool = False) -> Resolved:
+        """What a name stands for; a CPU is not tried first, for the capture itself tries it."""
+        parsed = BackendName.parse(name)
+        return (None if require_device else installed(parsed)) or resolve(parsed, require_device=require_device)
+
+    def make(self, takes: Sequence[Take]) -> list[PortError | None]:
+        """Those of one backend in one process."""
+        return capture_all(takes)
 
 
 def parity(  # noqa: PLR0913 - one keyword per choice
@@ -57,27 +82,31 @@ def parity(  # noqa: PLR0913 - one keyword per choice
     timeout: float = TIMEOUT,
     overwrite: bool = False,
     tell: Tell | None = None,
+    captures: Captures | None = None,
 ) -> Comparison:
     """Capture both sides, measure the noise floor, compare.
 
     source, target: backends by name (`torch:cpu`, `npu`). compute: of the target's activations; the source computes in
-    float32. recipe: of the training step; None is the probe's. floor: one that was measured before.
+    float32. recipe: of the training step; None is the probe's. floor: one that was measured before. captures: where
+    they are made; None for processes of this machine.
     Raises: UsageError for a backend that cannot be used, or a folder that is in use; what `compare` raises. A side that
     crashes is no error: the verdict is CRASHED.
     """
     folder, say = _folder(Path(output), overwrite=overwrite), tell or _silent
-    theirs = _resolved(target, require_device=require_device)
-    ours = _resolved(source)
+    made = captures or Here()
+    theirs = made.resolve(target, require_device=require_device)
+    ours = made.resolve(source)
     learns = (recipe or probe_recipe(subject.spec)) if Level.STEP in levels else None
     one = Side(ours, subject, mode=mode, recipe=learns, levels=levels, timeout=timeout)
     two = replace(one, resolved=theirs, compute=compute)
     origin = Origin(one, folder, 0 if floor or lower(two) else replicas)
     say(f"source on {ours.backend}, {_beside(origin)}")
-    _made(origin.takes())
+    _make(made, origin.takes())
     say(f"target on {theirs.backend}{' (EMULATED)' if theirs.emulated else ''}")
-    _made(target_takes(one, two, origin.folder, folder))
+    _make(made, target_takes(one, two, origin.folder, folder))
     known = read_floor(floor) if floor else None
-    found = judged(replace(origin, replicas=replicas), two, folder, floor=known, criteria=criteria, tell=say)
+    origin = replace(origin, replicas=replicas)
+    found = judged(origin, two, folder, floor=known, criteria=criteria, tell=say, captures=made)
     (folder / "comparison.json").write_text(json.dumps(found.to_json(), indent=1) + "\n", encoding="utf-8")
     return found
 
@@ -99,6 +128,7 @@ def judged(
     floor: Floor | None = None,
     criteria: str = CALIBRATED,
     tell: Tell | None = None,
+    captures: Captures | None = None,
 ) -> Comparison:
     """Compare what was captured, in folders as `parity` makes them; what is missing to judge by is captured now.
 
@@ -113,30 +143,24 @@ def judged(
         reference = folder / ("target" if again == two else "reference")
         if not reference.is_dir():  # a device that turned out to compute so
             say("the source at the target's precision")
-            _made([Take(again, reference)])
+            _make(captures or Here(), [Take(again, reference)])
         truth = read_capture(origin.float64) if origin.float64.is_dir() else None
         return compare(first, second, truth=truth, reference=read_capture(reference), criteria=criteria)
     known = floor or floor_in(origin.folder)
     if known is None:
         say("noise floor")
-        _made([take for take in origin.replica_takes() if not take.folder.is_dir()])
+        _make(captures or Here(), [take for take in origin.replica_takes() if not take.folder.is_dir()])
         known = origin.measured()
     return compare(first, second, floor=known, criteria=criteria)
-
-
-def _resolved(name: str, *, require_device: bool = False) -> Resolved:
-    """What a name stands for; a CPU is not tried first, for the capture itself tries it."""
-    parsed = BackendName.parse(name)
-    return (None if require_device else installed(parsed)) or resolve(parsed, require_device=require_device)
 
 
 def _beside(origin: Origin) -> str:
     return f"in float64, and {origin.replicas} replicas" if origin.replicas else "and in float64"
 
 
-def _made(takes: list[Take]) -> None:
+def _make(captures: Captures, takes: list[Take]) -> None:
     """Capture. Raises: the first PortError of what is asked wrongly."""
-    error = first_error(capture_all(takes))
+    error = first_error(captures.make(takes))
     if error is not None:
         raise error
 

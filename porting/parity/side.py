@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 from porting.backends.found import Resolved
 from porting.backends.message import decode_error
+from porting.backends.names import BackendName
 from porting.backends.process import Outcome, call
 from porting.errors import PortError
 from porting.model.recipe import Recipe
@@ -110,6 +111,19 @@ class Take:
             "output": str(self.folder.absolute()),
             "overwrite": self.overwrite,
         }
+
+    @classmethod
+    def from_job(cls, job: Mapping[str, Any], *, timeout: float, progress: Progress | None = None) -> Take:
+        """From what `job` gave. Raises: UsageError for a recipe that makes no sense."""
+        from porting.parity.capture_job import recipe_of
+
+        side = Side(
+            Resolved(BackendName.parse(job["backend"]), job["emulated"]), Subject.from_json(job["subject"]),
+            job["mode"], job["compute"], recipe_of(job["recipe"]), [Level(name) for name in job["levels"]],
+            job["steps"] or STEPS, timeout, progress,
+        )  # fmt: skip
+        forced = Path(job["forced_by"]) if job["forced_by"] else None
+        return cls(side, Path(job["output"]), job["whole"], forced, job["replica"], job["overwrite"])
 
     def write_crash(self, outcome: Outcome) -> None:
         """A capture of the state `crashed`, with what was asked for. Raises: UsageError, FormatError of the writer."""
