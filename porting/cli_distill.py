@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from porting.terminal import show
+from porting.terminal import show, steps
 from porting.train.distill_options import Command, chosen, options_of
 
 commands = typer.Typer(help="Distillation of TinyBERT.", no_args_is_help=True)
@@ -55,7 +55,9 @@ def _general(*, config: Path | None, as_json: bool, quiet: bool, **flags: Any) -
     """Distil a teacher's representations and attention scores on plain text, as run_general_distill.py does."""
     from porting.train.distill import distill_general
 
-    done = distill_general(chosen("general", config, flags), _tell(quiet=quiet or as_json))
+    options, silent = chosen("general", config, flags), quiet or as_json
+    with steps("general distillation", quiet=silent) as stepped:
+        done = distill_general(options, _tell(quiet=silent), stepped)
     if as_json:
         typer.echo(json.dumps(done.to_json(), indent=1))
 
@@ -65,9 +67,11 @@ def _task(*, config: Path | None, as_json: bool, quiet: bool, **flags: Any) -> N
     from porting.train.distill import distill_task
     from porting.train.distill_judge import evaluate_student
 
-    options, tell = chosen("task", config, flags), _tell(quiet=quiet or as_json)
+    silent = quiet or as_json
+    options, tell = chosen("task", config, flags), _tell(quiet=silent)
     if options["do_train"]:
-        found: Any = [done.to_json() for done in distill_task(options, tell)]
+        with steps("task distillation", quiet=silent) as stepped:
+            found: Any = [done.to_json() for done in distill_task(options, tell, stepped)]
     else:
         found = evaluate_student(options, tell)
     if as_json:

@@ -30,6 +30,7 @@ from porting.train.distill_net import Open, open_net
 from porting.train.distill_options import required
 from porting.train.distill_pair import MODEL, Pair, pair
 from porting.train.distill_recipe import Stage, idle, recipe_for
+from porting.train.distill_session import Taught
 from porting.train.distill_weights import FIT, STUDENT, plain
 from porting.train.export import check_formats, export
 from porting.train.export import lines as export_lines
@@ -39,6 +40,7 @@ from porting.train.parallel import schedule, together, world
 
 if TYPE_CHECKING:
     from porting.backends.protocol import Array, StepResult
+    from porting.terminal import Stepped
     from porting.train.state import Position
 
 TASKS: Mapping[Stage, str] = {"general": "general_distill", "1": "task_distill_1", "2": "task_distill_2"}
@@ -67,16 +69,18 @@ class Distilled:
         }  # fmt: skip
 
 
-def distill_general(options: Mapping[str, Any], tell: Tell) -> Distilled:
-    """General distillation. options: of porting.train.distill_options.chosen. tell: takes lines for the user.
+def distill_general(options: Mapping[str, Any], tell: Tell, stepped: Stepped | None = None) -> Distilled:
+    """General distillation. options: of porting.train.distill_options.chosen.
+
+    tell: takes lines for the user. stepped: takes steps made, steps to make, and the loss.
 
     Raises: PortError for whatever of the options, the data or the checkpoints does not fit, before the first step.
     """
     required(options, "output", "data_dir")
-    return _distil(options, "general", options["output"], options["load_gd_ckpt_path"], tell)
+    return _distil(options, "general", options["output"], options["load_gd_ckpt_path"], tell, stepped)
 
 
-def distill_task(options: Mapping[str, Any], tell: Tell) -> list[Distilled]:
+def distill_task(options: Mapping[str, Any], tell: Tell, stepped: Stepped | None = None) -> list[Distilled]:
     """Task distillation: one phase in the output's folder, or both in `phase1` and `phase2` below it.
 
     Raises: as `distill_general`.
@@ -88,13 +92,13 @@ def distill_task(options: Mapping[str, Any], tell: Tell) -> list[Distilled]:
             raise UsageError(
                 "wanted: --load-td1-ckpt-path, the student of phase 1: its file, or the folder of that run"
             )
-        return [_distil(options, "2", folder, second, tell)]
+        return [_distil(options, "2", folder, second, tell, stepped)]
     if second is not None:
         raise UsageError("--load-td1-ckpt-path: is what --phase 2 begins with")
     if options["phase"] == "1":
-        return [_distil(options, "1", folder, first, tell)]
-    one = _distil(options, "1", folder / "phase1", first, tell)
-    return [one, _distil(options, "2", folder / "phase2", one.folder, tell)]
+        return [_distil(options, "1", folder, first, tell, stepped)]
+    one = _distil(options, "1", folder / "phase1", first, tell, stepped)
+    return [one, _distil(options, "2", folder / "phase2", one.folder, tell, stepped)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,9 @@ class _Run:
     recipe: Recipe
 
 
-def _distil(options: Mapping[str, Any], stage: Stage, folder: Path, begin: Path | None, tell: Tell) -> Distilled:
+def _distil(
+    options: Mapping[str, Any], stage: Stage, folder: Path, begin: Path | None, tell: Tell, stepped: Stepped | None
+) -> Distilled:
     schedule()
     leads = world().leads
     run = _prepared(options, stage, folder, begin)
@@ -125,7 +131,7 @@ def _distil(options: Mapping[str, Any], stage: Stage, folder: Path, begin: Path 
         tell(note)
     if leads:
         _write(folder / RUN, {**said, "result": None})
-    best, overflows = _trained(run, net, said["identity"], tell)
+    best, overflows = _trained(run, net, said["identity"], tell, stepped)
     if (after := net.teacher_hash()) != before:
         raise UsageError(f"{folder}: the teacher has changed while it taught: {before} before, {after} after")
     tell(f"teacher: as it was, {after}")
@@ -183,7 +189,9 @@ def _said(run: _Run, net: Open, teacher: str) -> dict[str, Any]:
     return {"options": given, "steps": run.steps, "device": device, "identity": identity}
 
 
-def _trained(run: _Run, net: Open, identity: Mapping[str, Any], tell: Tell) -> tuple[tuple[str, float] | None, int]:
+def _trained(
+    run: _Run, net: Open, identity: Mapping[str, Any], tell: Tell, stepped: Stepped | None
+) -> tuple[tuple[str, float] | None, int]:
     """Train to the end. Returns the best metric with its value, and how many steps overflowed in this process."""
     options, per_epoch, overflows = run.options, run.data.per_epoch, 0
     every = options["data_sink_steps"] if options["enable_data_sink"] else 1
@@ -198,13 +206,15 @@ def _trained(run: _Run, net: Open, identity: Mapping[str, Any], tell: Tell) -> t
             overflows += result.overflow
             if log is not None:
                 log.told(place, step, result)
+            if stepped is not None and here.leads:
+                stepped(step, run.steps, f"loss {result.loss:.4g}")
             if result.overflow:
                 tell(f"step {step}: gradients overflow at loss scale {result.loss_scale:g}: no update")
             if place.batch + 1 == per_epoch or step == run.steps:
                 tell(f"epoch {place.epoch + 1}, step {step} of {run.steps}: loss {result.loss:.6g}")
 
         judge = None if run.held is None else judge_of(run.held, options, run.pair, run.folder, log, tell)
-        train(net.session, run.data, plan, told, judge)
+        train(Taught(net.session), run.data, plan, told, judge)
     best = read_best(run.folder) if judge is not None and here.leads else None
     return (None if best is None else (best.metric, best.value)), overflows
 

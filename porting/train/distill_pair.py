@@ -97,7 +97,13 @@ def _config(options: Mapping[str, Any], place: Path, begin: Path | None) -> tupl
     more = {"layer_map": chosen, "temperature": options.get("temperature") if _told(options, "temperature") else None}
     config: Any = model_named(MODEL).configure(with_teacher(mine, theirs, **more))
     learnt = ", ".join(map(str, config.teacher_layers))
+    notes += (f"student: {_arithmetic(config)}; teacher: {_arithmetic(config.taught())}",)
     return config, (*notes, f"layers of the teacher that the student's learn from: {learnt}")
+
+
+def _arithmetic(config: Any) -> str:
+    """What config files of different origins mean by the same words."""
+    return f"{config.hidden_act}, layer_norm_eps {config.layer_norm_eps:g}"
 
 
 def _told(options: Mapping[str, Any], name: str) -> bool:
