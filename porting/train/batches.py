@@ -93,11 +93,11 @@ def load(
             for name, column in features.items():
                 row = _row(path, place, columns[column], found)
                 _check_range(path, place, column, row, below.get(name))
-                rows[name].append(row)
+                rows[name].append(row.astype(DTYPES[columns[column].dtype]))
     count = len(next(iter(rows.values()), ()))
     if not count:
         raise UsageError(f"{', '.join(map(str, paths))}: no example")
-    return Records({name: _stacked(values) for name, values in rows.items()}, count)
+    return Records({name: np.stack(values) for name, values in rows.items()}, count)
 
 
 def limits(spec: ModelSpec, bounds: Mapping[str, int], labels: int) -> dict[str, int]:
@@ -154,9 +154,3 @@ def _check_range(path: Path, place: str, column: str, row: Array, end: int | Non
     low, high = int(row.min()), int(row.max())
     if low < 0 or high >= end:
         raise FormatError(path, place, f"{column}: wanted 0 to {end - 1}, got {low if low < 0 else high}")
-
-
-def _stacked(rows: Sequence[Array]) -> Array:
-    """Rows as one array of a dtype that sessions take."""
-    stacked = np.stack(rows)
-    return stacked.astype(DTYPES[str(stacked.dtype)])

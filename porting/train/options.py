@@ -9,7 +9,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from porting.checkpoint.format import whole
 from porting.errors import FormatError, UsageError
 
 LARGEST = 1 << 20
@@ -29,6 +28,8 @@ def read_options(path: str | Path, known: Collection[str] = OPTIONS) -> dict[str
     known: all names there are. Raises: FormatError for a file that is neither, a table, or a name that is not known,
     with the nearest one.
     """
+    from porting.checkpoint.format import whole  # which imports numpy: commands show their help without
+
     place = Path(path)
     text = whole(place, LARGEST)
     try:
