@@ -39,6 +39,8 @@ LENGTH = 128
 POSITIVE = 721 / 1043
 """The share of class 1 in the development set: the accuracy of always saying 1, 69.13 %, which the field case shows."""
 
+REAL = "is_real_example"
+
 WORDS, SPREAD = 7.7, 0.5
 """The mean number of words in a sentence, and the standard deviation of its logarithm."""
 
@@ -82,9 +84,17 @@ def split(data: Mapping[str, Any], name: str, spec: ModelSpec, config: Config, t
         return Records({one: made[one] for one in features}, data[name])
     paths = [Path(one["path"]) for one in data[name]]
     below = limits(spec, spec.bounds(config), len(task.labels))
+    schema = read_schema(paths[0].parent / SCHEMA)
     columns = {one: "label_ids" if one == label else one for one in features}
-    found = load(paths, read_schema(paths[0].parent / SCHEMA), columns, below)
-    return first(found, data["examples"])
+    columns |= {REAL: REAL} if any(column.name == REAL for column in schema) else {}
+    return first(_real(load(paths, schema, columns, below)), data["examples"])
+
+
+def _real(records: Records) -> Records:
+    """Without the examples that only fill up a batch (`port data glue --pad-to`)."""
+    arrays = dict(records.arrays)
+    kept = arrays.pop(REAL, np.ones(records.count)) != 0
+    return Records({name: array[kept] for name, array in arrays.items()}, int(kept.sum()))
 
 
 def first(records: Records, count: int | None) -> Records:

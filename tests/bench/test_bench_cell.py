@@ -13,7 +13,7 @@ from bench_support import matrix, one, result
 from porting.backends.protocol import Build
 from porting.bench import cell_job
 from porting.bench.cell import Cell, run_cells, run_here
-from porting.bench.corpus import COLA, POSITIVE, WORDS, generated, split
+from porting.bench.corpus import COLA, POSITIVE, WORDS, from_files, generated, split
 from porting.bench.figures import FIGURES, OF_DEVICE, measured
 from porting.data.tasks import task_named
 from porting.errors import UsageError
@@ -142,6 +142,22 @@ def test_the_generated_corpus_has_the_rows_of_cola_and_its_lengths():
     words = found.arrays["input_mask"].sum(axis=1) - 2
     assert words.mean() == pytest.approx(WORDS, rel=0.06)
     assert words.min() >= 1
+
+
+@pytest.mark.parametrize(("task", "file", "rows"), [("cola", "cola/train.tsv", 24), ("sts-b", "sts-b/dev.tsv", 40)])
+def test_examples_of_files_are_those_of_the_records_without_what_fills_up(task, file, rows, port, tmp_path):
+    data = Path(__file__).parents[1] / "golden" / "data"
+    words = ["--vocab", data / "vocab.txt", "--max-seq-length", 16, "--pad-to", 48]
+    ran = port("data", "glue", task, data / file, "-o", tmp_path / "train.tfrecord", *words)
+    assert ran.code == 0, ran.err
+    spec = models()["bert"]
+    files = [tmp_path / "train.tfrecord"]
+    for examples, count in ((None, rows), (10, 10)):
+        found = split(from_files(files, files, examples), "eval", spec, spec.sizes["bert-tiny"], task_named(task))
+        assert found.count == count, "and not those that fill up"
+        assert found.arrays.keys() == {
+            "input_ids", "input_mask", "segment_ids", "label_ids" if task == "cola" else "label_values",
+        }  # fmt: skip
 
 
 @pytest.mark.parametrize("examples", [0, -1, 9000])
