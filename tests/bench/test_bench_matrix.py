@@ -138,6 +138,45 @@ def test_killed_while_a_cell_is_written(tmp_path):
     assert not part.exists()
 
 
+HANGING = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from bench_support import matrix
+from porting.bench import cell_job
+from porting.bench.matrix import bench
+from porting.bench.monitor import Monitor
+cell_job.VERB = "bench_verbs:silent"
+Monitor.watch = lambda self, pid: print(pid, self._process.pid, flush=True)
+bench(matrix(), Path({folder!r}))
+"""
+
+
+@pytest.mark.torch
+def test_killed_in_the_middle_of_a_cell_nothing_goes_on_running(tmp_path):
+    code = HANGING.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "m"))
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    pids = [int(word) for word in process.stdout.readline().split()]
+    assert len(pids) == 2, "the process that trains, and the monitor's"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    end = time.monotonic() + 20
+    while any(running(pid) for pid in pids) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not any(running(pid) for pid in pids)
+    assert bench(matrix(), tmp_path / "m", run=giving()).kept == 0
+
+
+def running(pid: int) -> bool:
+    """Whether there is such a process, and not only its exit code."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 @pytest.mark.parametrize("text", ["", "{", '{"cell": {}}', "[]", '{"cell": {"backend": "x"}, "result": {}}'])
 def test_a_damaged_cell_is_run_again_and_a_comparison_names_it(text, tmp_path):
     folder, seen = tmp_path / "m", list[int]()
