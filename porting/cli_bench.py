@@ -61,19 +61,24 @@ def run_matrix(
     mode: Annotated[str, typer.Option("--mode", help="eager or graph. Default: as the framework is used.")] = "",
     period: Annotated[float, typer.Option("--period", help="Seconds between samples of the monitor.")] = 0.2,
     retry: Annotated[bool, typer.Option("--retry-failed", help="Run cells again that did not come to an end.")] = False,
+    cluster: Annotated[
+        str | None, typer.Option("--cluster", help="Ray's HOST:PORT: each cell on a node with its kind of device.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train every model at every batch size on every backend. Exit code 1 if a cell did not come to its end."""
     from porting.bench.matrix import bench
     from porting.bench.options import matrix_of
     from porting.bench.summary import made_json, made_lines
+    from porting.cluster.cells import cells_on
 
+    run = cells_on(cluster, lambda line: typer.echo(f"port: {readable(line)}", err=True))
     matrix = matrix_of(
         models=models, batch_sizes=batch_sizes, backends=backend, task=task, epochs=epochs, examples=examples,
         train=train or (), evaluation=evaluation or (), checkpoints=checkpoint or (), length=length,
         learning_rate=learning_rate, seed=seed, compute=compute, mode=mode, period=period,
     )  # fmt: skip
-    made = bench(matrix, output, retry=retry, tell=None if as_json else lambda text: show([text]))
+    made = bench(matrix, output, run=run, retry=retry, tell=None if as_json else lambda text: show([text]))
     show(made_json(made) if as_json else made_lines(made))
     raise typer.Exit(0 if made.passed else 1)
 
