@@ -77,13 +77,12 @@ def load(
     """Read all examples, each checked as it is read, so that a wrong one is told before the first step.
 
     paths: TFRecord files, or MindRecord files by their suffix. schema: None for that of the first record.
-
     features: by feature of the model the column that it is read from ({"label_values": "label_ids"}). below: by feature
     the end of its values, from 0 (`limits`).
     Raises: FormatError naming file and record: one that is cut off, is no Example, lacks a column, has other numbers of
     values than the schema, or a value out of range. UsageError for a feature that is not in the schema, or no example.
     """
-    columns = {column.name: column for column in schema or _columns(paths[0])}
+    columns = {column.name: column for column in schema or columns_of(paths[0])}
     missing = sorted({column for column in features.values() if column not in columns})
     if missing:
         raise UsageError(f"schema: wanted columns {', '.join(missing)}; it has {', '.join(columns)}")
@@ -118,8 +117,8 @@ def _examples(path: Path) -> Iterator[tuple[str, Mapping[str, Value]]]:
         yield place, _decoded(path, place, record.payload)
 
 
-def _columns(path: Path) -> Schema:
-    """Those of a file's first record. Raises: UsageError for a file without one."""
+def columns_of(path: Path) -> Schema:
+    """The columns of a file's first record. Raises: UsageError for a file without one."""
     _, found = next(_examples(path), ("", None))
     if found is None:
         raise UsageError(f"{path}: no example")

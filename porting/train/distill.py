@@ -163,7 +163,7 @@ def _prepared(options: Mapping[str, Any], stage: Stage, folder: Path, begin: Pat
     held = None
     if stage != "general" and options["phase"] != "1" and _evaluated(options):  # before phase 1 too, so that it is told
         metric_of(options)
-        held = records(options["eval_data_dir"], options, spec, found.config, labels=found.labels)
+        held = records(options["eval_data_dir"], options, spec, found.config, labels=found.labels, judged=True)
         held = held if stage == "2" else None
     return _Run(stage, folder, options, found, data, held, steps, recipe_for(options, stage, steps))
 

@@ -12,7 +12,7 @@ import numpy as np
 from porting.data.schema import Schema, read_schema
 from porting.errors import UsageError
 from porting.model.spec import Config, ModelSpec
-from porting.train.batches import MINDRECORD, Records, limits, load
+from porting.train.batches import MINDRECORD, Records, columns_of, limits, load
 
 TEXT = ("input_ids", "input_mask", "segment_ids")
 LABELS = "label_ids"
@@ -20,17 +20,26 @@ SCHEMA = "schema.json"
 
 
 def records(
-    place: Path, options: Mapping[str, Any], spec: ModelSpec, config: Config, *, labels: int | None = None
+    place: Path,
+    options: Mapping[str, Any],
+    spec: ModelSpec,
+    config: Config,
+    *,
+    labels: int | None = None,
+    judged: bool = False,
 ) -> Records:
-    """All examples of a file or folder. labels: classes; None for examples without labels.
+    """All examples of a file or folder. labels: classes, None for text alone. judged: labels have to be there.
+
+    A student is not taught by labels; those that are there have to be the teacher's classes all the same.
 
     Raises: UsageError for a folder without records, a schema that is missing or lacks a column, sequences that are too
     long for the model; FormatError naming file and record.
     """
     mind = options["dataset_type"] == "mindrecord"
     files = record_files(place, mindrecord=mind)
-    schema = None if mind else _schema(place, options["schema_dir"])
-    features = {name: name for name in (*TEXT, *(() if labels is None else (LABELS,)))}
+    schema = columns_of(files[0]) if mind else _schema(place, options["schema_dir"])
+    labelled = labels is not None and (judged or any(column.name == LABELS for column in schema))
+    features = {name: name for name in (*TEXT, *((LABELS,) if labelled else ()))}
     bounds = spec.bounds(config)
     found = load(files, schema, features, limits(spec, bounds, labels or 0))
     shape = found.arrays["input_ids"].shape

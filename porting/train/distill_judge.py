@@ -79,7 +79,7 @@ def evaluate_student(options: Mapping[str, Any], tell: Callable[[str], None]) ->
     if labels is None:
         raise UsageError(f"{place}: has no classifier: it is no student of task distillation")
     task, _ = metric_of(options)
-    held = records(options["eval_data_dir"], options, spec, config, labels=labels)
+    held = records(options["eval_data_dir"], options, spec, config, labels=labels, judged=True)
     subject = Subject(spec.name, config.to_dict(), "classification", labels, checkpoint=str(place))
     trainee = open_trainee(subject, backend_of(options), compute=options["dtype"], mode=options["mode"])
     with trainee.arithmetic():

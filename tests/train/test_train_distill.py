@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 import pytest
-from golden_distillation import GOLDEN, STEPS, arrays, checkpoint, options
+from golden_distillation import GOLDEN, STEPS, arrays, checkpoint, options, write_records
 
 from porting.checkpoint.registry import read
 from porting.convert.convert import convert
@@ -191,17 +191,30 @@ def schema(folder, text):
     (folder / "schema.json").write_text(text)
 
 
+def without_labels(folder):
+    said = json.loads((folder / "schema.json").read_text())
+    del said["columns"]["label_ids"]
+    return json.dumps(said)
+
+
 BROKEN = {
     "a truncated TFRecord": (cut, {}, FormatError, r"train\.tfrecord: record 39 at byte "),
     "a schema that lacks a column": (
         lambda folder: schema(folder, '{"columns": {"input_ids": {"type": "int64", "shape": [16]}}}'),
-        {}, UsageError, "schema: wanted columns input_mask, label_ids, segment_ids; it has input_ids",
+        {}, UsageError, "schema: wanted columns input_mask, segment_ids; it has input_ids",
     ),
     "a schema of longer sequences": (
         lambda folder: schema(folder, (folder / "schema.json").read_text().replace("16", "32")),
         {}, FormatError, "record 0 at byte 0: input_ids: wanted 32 values, as the schema says, got 16",
     ),
     "no schema": (lambda folder: (folder / "schema.json").unlink(), {}, UsageError, "no such schema: --schema-dir"),
+    "labels that the teacher does not know": (
+        lambda folder: write_records(folder, label_ids=7),
+        {}, FormatError, "record 0 at byte 0: label_ids: wanted 0 to 2, got 7",
+    ),
+    "examples to evaluate on without labels": (
+        lambda folder: schema(folder, without_labels(folder)), {"phase": "2"}, UsageError, "wanted columns label_ids",
+    ),
     "a vocabulary that does not fit": (
         lambda folder: [changed(folder, role, vocab_size=50) for role in ("teacher", "student")],
         {}, FormatError, r"record 0 at byte 0: input_ids: wanted 0 to 49, got \d+",
@@ -294,3 +307,11 @@ def test_the_metric_and_the_examples_of_phase_2_are_checked_before_phase_1(tmp_p
         run("td1", made)
     with pytest.raises(UsageError, match=r"wanted: --eval-data-dir \(or in the file of --config\)"):
         run("td1", made | {"eval_data_dir": None})
+
+
+def test_examples_without_labels_teach_the_same(tmp_path):
+    pytest.importorskip("torch")
+    made = options(tmp_path, "td2", train_steps=2)
+    first = losses(run("td2", made)[0].folder)
+    schema(tmp_path, without_labels(tmp_path))
+    assert losses(run("td2", made | {"output": tmp_path / "again"})[0].folder) == first
