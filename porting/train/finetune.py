@@ -9,10 +9,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, get_args
 
 from porting.backends.found import Resolved, installed, resolve
 from porting.backends.names import BackendName
+from porting.convert.config import find_config
+from porting.convert.registry import family_named
 from porting.data.tasks import Task, task_named
 from porting.errors import Interrupted, UsageError
 from porting.model.dropout import Mode
@@ -111,7 +114,14 @@ class Run:
         """The model with its checkpoint. Raises: UsageError, FormatError, MismatchError."""
         if self.checkpoint is None and self.model_config is None and self.model in models():
             raise UsageError(f"{self.model}: wanted --checkpoint, --model-config or a published size ({self.model}-…)")
-        glue = self.glue
+        glue, spec = self.glue, models().get(self.model)
+        if self.checkpoint and self.model_config is None and spec is not None:
+            place = Path(self.checkpoint)
+            if find_config(family_named(spec.family), place, None).path is None:
+                text = (
+                    "no config beside it, and shapes do not tell heads or activation: wanted --model-config, or a size"
+                )
+                raise UsageError(f"{place}: {text} ({self.model}-…)")
         return subject(
             self.model,
             config=self.model_config,
@@ -157,11 +167,14 @@ def finetune(run: Run, *, progress: Stepped | None = None) -> Finetuned:
     job = {"verb": "porting.train.finetune_job:finetune", "run": _absolute(run).to_json(), "subject": settled.to_json()}
     job |= {"backend": str(found.backend), "emulated": found.emulated, "reason": found.reason}
     try:
-        done = call(found.backend, job, timeout=QUIET, folder=folder / "scratch", progress=told, renewed=True)
+        with TemporaryDirectory(prefix="port-finetune-") as scratch:  # where MindSpore leaves what it compiles
+            done = call(found.backend, job, timeout=QUIET, folder=Path(scratch), progress=told, renewed=True)
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; states in {folder} are whole, and the same command goes on") from None
     if done.state == "crashed":
-        raise UsageError(f"{found.backend}: {done.reason}", *(f"  {line}" for line in done.tail))
+        here = world()
+        place = f"rank {here.rank} of {here.size}, " if here.size > 1 else ""
+        raise UsageError(f"{place}{found.backend}: {done.reason}", *(f"  {line}" for line in done.tail))
     return Finetuned(done.result, _exported(run, settled, found, folder) if world().leads else [])
 
 

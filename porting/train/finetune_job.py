@@ -36,7 +36,7 @@ from porting.train.log import TrainLog
 from porting.train.loop import Judge, Plan, train
 from porting.train.parallel import together, world
 from porting.train.start import open_trainee
-from porting.train.state import Position, read_state, states
+from porting.train.state import Position, check_run, read_mark, states
 from porting.version import VERSION
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ def finetune(job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     run, subject = Run.from_json(job["run"]), Subject.from_json(job["subject"])
     resolved = Resolved(BackendName.parse(job["backend"]), job["emulated"], job["reason"])
     folder = Path(run.output)
+    work = prepared(run, subject)
     with locked(folder):
-        work = prepared(run, subject)
         trainee = open_trainee(
             subject, resolved, recipe=work.recipe, dropout=Dropout(cast("Mode", run.dropout), run.seed),
             compute=computed(run.dtype),
@@ -91,15 +91,14 @@ def finetune(job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         same = work.same(trainee)
         plan = Plan(work.steps, folder, same, save_every=run.save_steps or work.data.per_epoch, keep=run.max_ckpt_num)
         notes = (*trainee.notes, *_left_over(work.data))
-        found = states(folder)
-        begun = read_state(found[-1]).mark.counters.steps if found else 0
-        notes += (f"goes on from step {begun}",) if begun else ()
+        notes += _gone_on(folder, same)
         if world().leads:
             _write_account(work, trainee, same, notes)
         with trainee.arithmetic(), TrainLog(folder, work.data.per_epoch, every=run.log_steps) as log:
             told = _telling(work, log, progress)
             last = train(trainee.session, work.data, plan, told, _judge(work))
-        return together(lambda: _result(work, trainee, folder, last, notes)) or {}
+        result = together(lambda: _result(work, trainee, folder, last, notes)) or {}
+        return result
 
 
 def prepared(run: Run, subject: Subject) -> Work:
@@ -112,9 +111,9 @@ def prepared(run: Run, subject: Subject) -> Work:
         _stem(file, run.eval): read_examples([Path(file)], wanted, schema=schema, labelled=True) for file in run.eval
     }
     original = original_of(subject.spec, run.recipe)
-    size = run.batch_size or (original.batch_size if original else BATCH)
+    size = (run.batch_size or (original.batch_size if original else BATCH)) * world().size
     if size > records.count:
-        raise UsageError(f"--batch-size {size}: there are {records.count} examples to train on")
+        raise UsageError(f"--batch-size: a step takes {size} examples, there are {records.count} to train on")
     data = Shuffled(records, size, run.seed)
     epochs = run.epochs or (original.epochs if original else EPOCHS)
     steps = run.steps or max(int(data.per_epoch * epochs), 1)
@@ -157,6 +156,16 @@ def _telling(work: Work, log: TrainLog, progress: Progress) -> Callable[[Positio
     return told
 
 
+def _gone_on(folder: Path, same: Mapping[str, Any]) -> tuple[str, ...]:
+    """A line of where the run goes on. Raises: UsageError where the folder has the states of another."""
+    found = states(folder)
+    if not found:
+        return ()
+    mark = read_mark(found[-1])
+    check_run(found[-1], mark, same)
+    return (f"goes on from step {mark.counters.steps}",)
+
+
 def _left_over(data: Shuffled) -> tuple[str, ...]:
     rest = data.records.count % data.size
     return (f"{rest} of {data.records.count} examples are left over in each epoch, other ones in each",) if rest else ()
@@ -164,7 +173,7 @@ def _left_over(data: Shuffled) -> tuple[str, ...]:
 
 def _result(work: Work, trainee: Trainee, folder: Path, last: Path, notes: tuple[str, ...]) -> dict[str, Any]:
     """What came of the run, as JSON values; numbers that are none are null."""
-    mark = read_state(last).mark
+    mark = read_mark(last)
     evaluations, best = read_evaluations(folder), read_best(folder) if work.evaluated else None
     return {
         "folder": str(folder), "model": work.subject.model, "task": work.run.glue.name,

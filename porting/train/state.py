@@ -19,6 +19,7 @@ import numpy as np
 
 from porting.backends.feed import ROLES
 from porting.backends.protocol import Array, Counters, Session
+from porting.checkpoint.entry import Checkpoint
 from porting.errors import FormatError, UsageError
 
 KEY = "porting.train.state"
@@ -116,6 +117,22 @@ def read_state(path: Path) -> State:
     from porting.checkpoint.registry import read
 
     checkpoint = read(path, format="safetensors")
+    mark, wanted = _marked(path, checkpoint)
+    tensors = {name: np.array(entry.read()) for name, entry in checkpoint.items()}
+    if (got := _hash(tensors)) != wanted:
+        raise FormatError(path, "tensors", f"are damaged: wanted hash {wanted}, got {got}")
+    return State(mark, _part("weights", tensors), {role: _part(role, tensors) for role in ROLES})
+
+
+def read_mark(path: Path) -> Mark:
+    """All of a state but its tensors, which are not read. Raises: FormatError."""
+    from porting.checkpoint.registry import read
+
+    return _marked(path, read(path, format="safetensors"))[0]
+
+
+def _marked(path: Path, checkpoint: Checkpoint) -> tuple[Mark, str]:
+    """The mark, and the hash of the tensors as it stands beside it. Raises: FormatError."""
     try:
         said = json.loads(checkpoint.metadata[KEY])
         version, own, wanted = said["version"], said.pop("self"), said["hash"]
@@ -125,11 +142,7 @@ def read_state(path: Path) -> State:
         raise FormatError(path, "version", f"wanted {VERSION}, got {version}")
     if own != _text_hash(said):
         raise FormatError(path, KEY, "is damaged: its hash is another")
-    tensors = {name: np.array(entry.read()) for name, entry in checkpoint.items()}
-    if (got := _hash(tensors)) != wanted:
-        raise FormatError(path, "tensors", f"are damaged: wanted hash {wanted}, got {got}")
-    mark = Mark(Counters(**said["counters"]), Position(**said["position"]), said["run"])
-    return State(mark, _part("weights", tensors), {role: _part(role, tensors) for role in ROLES})
+    return Mark(Counters(**said["counters"]), Position(**said["position"]), said["run"]), wanted
 
 
 def check_run(path: Path, mark: Mark, run: Mapping[str, Any]) -> None:

@@ -129,7 +129,7 @@ def test_steps_are_of_whole_batches_and_the_recipe_is_the_originals(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 25}, "--batch-size 25: there are 24 examples"),
+        ({"batch_size": 25}, "--batch-size.* there are 24"),
         ({"batch_size": 8, "epochs": 1, "warmup": 3}, "--warmup 3.0: wanted 0 to less than the 3 steps"),
         ({"batch_size": 8, "recipe": "adamwx"}, "--recipe adamwx: wanted bert, roberta"),
         ({"batch_size": 8, "loss_scale": "dynamik"}, "--loss-scale dynamik: wanted none, a number, dynamic"),
