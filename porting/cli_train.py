@@ -51,7 +51,9 @@ def finetune_model(
     ] = None,
     epochs: Annotated[float | None, typer.Option("--epochs", help="Default: the recipe's.")] = None,
     max_steps: Annotated[int | None, typer.Option("--steps", help="In all, in place of epochs.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Default: the recipe's.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", help="Of each device. Default: the recipe's.")
+    ] = None,
     eval_batch_size: Annotated[int | None, typer.Option("--eval-batch-size", help="Default: 32.")] = None,
     learning_rate: Annotated[
         float | None, typer.Option("--learning-rate", help="The peak. Default: the recipe's.")

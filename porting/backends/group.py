@@ -61,6 +61,10 @@ class Collective(Protocol):
         """The same of a vector on the host."""
         ...
 
+    def finish(self) -> None:
+        """Say that this rank has ended well, where the process will not end as Python's processes do."""
+        ...
+
 
 def gather(collective: Collective, world: World, said: bytes, room: int = 256) -> list[bytes]:
     """What every rank says, by rank: a sum of rows, each of which one rank fills. Bytes are exact in float32."""

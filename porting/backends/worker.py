@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+from porting.backends.lifeline import say_by
 from porting.backends.message import encode_error
 from porting.backends.recorder.recorder import first_line, watch
 from porting.errors import PortError, UsageError
@@ -51,6 +52,7 @@ def main() -> None:
         channel.write(json.dumps(message) + "\n")
         channel.flush()
 
+    say_by(lambda text: tell({"error": encode_error(UsageError(text))}))
     code = 0
     try:
         tell({"result": run(job, lambda values: tell({"progress": values}))})

@@ -34,7 +34,7 @@ from porting.train.finetune import Run
 from porting.train.finetune_recipe import original_of, recipe_for
 from porting.train.log import TrainLog
 from porting.train.loop import Judge, Plan, train
-from porting.train.parallel import together, world
+from porting.train.parallel import leave, together, world
 from porting.train.start import open_trainee
 from porting.train.state import Position, check_run, read_mark, states
 from porting.version import VERSION
@@ -98,6 +98,7 @@ def finetune(job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
             told = _telling(work, log, progress)
             last = train(trainee.session, work.data, plan, told, _judge(work))
         result = together(lambda: _result(work, trainee, folder, last, notes)) or {}
+        leave()
         return result
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from porting.backends.protocol import Batch
     from porting.train.loop import Batches
 
-__all__ = ["ALONE", "Part", "Ranks", "World", "meet", "schedule", "together", "world"]
+__all__ = ["ALONE", "Part", "Ranks", "World", "leave", "meet", "schedule", "together", "world"]
 
 T = TypeVar("T")
 _TABLE = "RANK_TABLE_FILE"
@@ -142,6 +142,12 @@ def together(work: Callable[[], T]) -> T | None:
     for ranks in _MET:
         ranks.wait()
     return done
+
+
+def leave() -> None:
+    """The end of a rank's work, in a process that ends without Python's own end (porting.backends.worker)."""
+    for ranks in _MET:
+        ranks.collective.finish()
 
 
 def schedule() -> None:

@@ -43,7 +43,7 @@ def begin(device: str, world: World) -> TorchCollective:
 
 
 def _finish() -> None:
-    with suppress(RuntimeError, AssertionError):
+    with suppress(RuntimeError, ValueError, AssertionError):
         dist.destroy_process_group()
 
 
@@ -72,6 +72,10 @@ class TorchCollective:
         dist.all_reduce(tensor)
         self._wait()
         return tensor.cpu().numpy()
+
+    def finish(self) -> None:
+        """Leave the group."""
+        _finish()
 
     def _wait(self) -> None:
         """For a device that works on its own: who waits for others waits here, where it is watched."""

@@ -169,7 +169,6 @@ class TorchSession:
     def join(self, team: Team) -> None:
         """Train as one of several from now on; each draws its own numbers where dropout is the framework's."""
         self._team = team
-        torch.manual_seed(self._build.dropout.seed + team.world.rank)
 
     def _backward(self, batch: Batch, scale: float, extra: Mapping[str, Array]) -> tuple[torch.Tensor, Slopes, Slopes]:
         """The loss, and gradients of the loss times `scale`: of the trained parameters, and of the extra features."""
