@@ -53,6 +53,7 @@ def blank(height: int) -> dict[str, Any]:
         "font": {"family": "system-ui, sans-serif", "size": 12, "color": "#1c242b"},
         "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "traceorder": "normal"},
         "dragmode": "zoom",
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "#8a949c", "activecolor": "#1c242b"},
     }
 
 

@@ -80,8 +80,18 @@ def _curve(number: int, curve: Curve, words: Words) -> Figure:
     labels = [title, words("difference"), words("z")] if apart is not None else [title, words("z")]
     for (place, _), low, high, label in zip(rows, *_domains(len(rows)), labels, strict=False):
         layout[place.replace("y", "yaxis")] = axis(label, domain=[low, high])
+    layout["yaxis"] |= _around(curve)
     data = [trace.drawn for trace in traces]
     return Figure(f"curve-{number}", title, data, layout, *_full(curve, traces))
+
+
+def _around(curve: Curve) -> dict[str, Any]:
+    """A range about a value that never changes: Plotly's own is from -1 to 1 about it, whatever it is."""
+    values = np.concatenate([side.values for side in (curve.source, curve.target) if side is not None])
+    if not values.size or not values[0] or not np.isfinite(values[0]) or (values != values[0]).any():
+        return {}
+    ends = sorted((float(values[0]) * 0.9, float(values[0]) * 1.1))
+    return {"range": ends} if np.isfinite(ends).all() else {}
 
 
 def _full(curve: Curve, traces: Sequence[Trace]) -> tuple[dict[int, Series], tuple[int, int, int] | None]:

@@ -164,8 +164,14 @@ def _finding(finding: Finding, words: Words) -> dict[str, str]:
         "limit": "" if finding.limit is None else number(finding.limit, 4),
         "source": words.reason(finding.source),
         "why": words.reason(finding.reason),
-        "excess": f"{share:.3g} x" if (share := excess(finding)) is not None and share > 1 else "",
+        "excess": _beyond(finding),
     }
+
+
+def _beyond(finding: Finding) -> str:
+    """How many times the limit was measured; nothing of a PASS, whose limit may be one from below."""
+    share = None if finding.state is State.PASS else excess(finding)
+    return f"{share:.3g} x" if share is not None and share > 1 else ""
 
 
 def _curve_table(curve: Curve, words: Words) -> dict[str, Any] | None:

@@ -52,6 +52,19 @@ def test_no_complaint_no_request_and_all_curves_drawn(page, tmp_path, language, 
     assert page.complaints() == []
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_cell_is_a_tower_of_letters(page, tmp_path, language):
+    """At 400 px, with all that can be opened open, a cell of more than a word is some words wide."""
+    opened(page, tmp_path / "report.html", acceptance(taps()), language, 400)
+    page.value("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    towers = page.value(
+        "[...document.querySelectorAll('td, th')].filter((cell) => cell.offsetParent && cell.clientWidth < 60"
+        " && cell.innerText.trim().length > 14).map((cell) => cell.innerText)"
+    )
+    assert towers == []
+    assert page.value("document.documentElement.scrollWidth") <= 400
+
+
 @pytest.mark.parametrize("width", [400, 1600])
 def test_nothing_is_wider_than_the_window_and_nothing_too_small_to_read(page, tmp_path, width):
     opened(page, tmp_path / "report.html", acceptance(taps()), width=width)
