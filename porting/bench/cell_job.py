@@ -10,6 +10,7 @@ Of a result that is `done`:
     readings                   [seconds since `start`, device, power, utilisation, memory], null where not told
     reads                      the device of `readings` that the cell ran on; empty where that is not known
     monitor                    meters that are missing, problems, moments missed
+    load                       of the machine before and after: processes that run or wait, over a minute
     peak_rss                   bytes of the process that trained
     device, versions, switches, mode, code, data, recipe, notes, compilations
 
@@ -57,7 +58,7 @@ def bench_cell(job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     except UsageError as error:
         return {"state": "not_run", "reason": "; ".join(line.strip() for line in str(error).splitlines())}
     own = {**job, "verb": VERB, "backend": str(resolved.backend), "emulated": resolved.emulated}
-    killed = _killed()
+    killed, load = _killed(), os.getloadavg()[0]
     with (
         TemporaryDirectory(prefix="porting-bench-", ignore_cleanup_errors=True) as scratch,
         Monitor(job["setting"]["period"]) as monitor,
@@ -74,7 +75,8 @@ def bench_cell(job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     watched = {"readings": _readings(monitor, found["start"]), "reads": _reads(resolved.backend, monitor)}
     said = {"missing": monitor.missing, "problems": monitor.problems, "missed": dict(monitor.missed)}
     notes = [*found["notes"], *ended.notes]
-    return {"state": "done", "reason": "", **known, **found, "notes": notes, **watched, "monitor": said}
+    loads = {"load": [load, os.getloadavg()[0]]}
+    return {"state": "done", "reason": "", **known, **found, "notes": notes, **watched, "monitor": said, **loads}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -90,7 +90,7 @@ def measured(cell: Cell, result: Result) -> Measured:
     if result["state"] != "done":
         reason = readable(f"{str(result['state']).replace('_', ' ')}: {result['reason']}")
         return Measured(cell, result, dict.fromkeys(FIGURES), dict.fromkeys(FIGURES, reason))
-    found = steady(np.asarray(result["seconds"]))
+    found = steady_after_first(np.asarray(result["seconds"]))
     bare = Measured(cell, result, {}, {}, found)
     values: dict[str, float | None] = dict.fromkeys(FIGURES)
     values |= _learned(result) | _timed(cell, result, found) | _sampled(bare)
@@ -99,6 +99,18 @@ def measured(cell: Cell, result: Result) -> Measured:
         values |= dict.fromkeys(OF_DEVICE)
         reasons |= dict.fromkeys(OF_DEVICE, f"emulated ({bare.emulated}): of what stands in, not of the device")
     return Measured(cell, result, values, reasons, found)
+
+
+def steady_after_first(seconds: Numbers) -> Steady:
+    """The steady state, which the first step is never in: graphs are compiled and libraries loaded in it.
+
+    Where a machine's other work makes steps vary by factors, the data alone would not tell it from the others.
+    """
+    if seconds.size < 2:
+        return steady(seconds)
+    rest = steady(seconds[1:])
+    first = rest.first + 1
+    return replace(rest, first=first, compile=max(0.0, float(seconds[:first].sum()) - first * rest.median))
 
 
 def _learned(result: Result) -> dict[str, float | None]:

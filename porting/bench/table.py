@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from io import StringIO
 from typing import Any
 
+from porting.bench.corpus import COLA
 from porting.bench.figures import FIGURES, Measured
 from porting.report.markdown import plain
 
@@ -106,6 +107,11 @@ def facts_of(plan: Mapping[str, Any], cells: Sequence[Measured]) -> list[str]:
             versions = ", ".join(f"{name} {version}" for name, version in one.result["versions"].items())
             emulated = f"EMULATED ({one.emulated}) on " if one.emulated else ""
             devices.setdefault(one.backend, f"{one.backend}: {emulated}{one.result['device']}; {versions}")
+    loads = [value for one in cells for value in one.result.get("load", ())]
+    if loads:
+        lines.append(
+            f"load of the machines meanwhile: {min(loads):.1f} to {max(loads):.1f} processes, the cell's among them"
+        )
     notes = dict.fromkeys(note for one in cells for note in one.result.get("notes", ()))
     problems = dict.fromkeys(
         f"monitor: {text}" for one in cells for text in one.result.get("monitor", {}).get("problems", ())
@@ -116,9 +122,10 @@ def facts_of(plan: Mapping[str, Any], cells: Sequence[Measured]) -> list[str]:
 def data_line(data: Mapping[str, Any]) -> str:
     """Where the examples come from."""
     if data["kind"] == "generated":
+        whole = all(data[name] == count for name, count in COLA.items())
         return (
-            f"data: GENERATED from seed {data['seed']}, not CoLA, whose row counts and sequence length it has:"
-            f" {data['train']} to train on, {data['eval']} to evaluate, {data['length']} tokens with padding;"
+            f"data: GENERATED from seed {data['seed']}, not CoLA{', whose row counts it has' if whole else ''}:"
+            f" {data['train']} examples to train on, {data['eval']} to evaluate, {data['length']} tokens with padding;"
             " its accuracies are those of no other data"
         )
     files = [one["path"] for name in ("train", "eval") for one in data[name]]
