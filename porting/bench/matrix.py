@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import product
@@ -15,7 +15,7 @@ from porting.bench.monitor import check_period
 from porting.bench.store import begin, finished, held, read_cells, read_plan, write_cell, write_whole
 from porting.bench.table import as_csv, as_markdown
 from porting.data.tasks import task_named
-from porting.errors import UsageError
+from porting.errors import Interrupted, UsageError
 
 Told = Callable[[str], None]
 
@@ -78,8 +78,7 @@ def bench(matrix: Matrix, folder: Path, *, run: Run = run_here, retry: bool = Fa
     run: where cells are run. retry: those that failed again. tell: takes a line for people, once a cell.
     Raises: UsageError for a folder of another matrix; FormatError where it cannot be written: what is there, stays.
     """
-    if find_spec("psutil") is None:
-        raise UsageError("psutil is not installed; pip install 'porting-kit[bench]' brings it")
+    _check_installed()
     say, cells = tell or _unsaid, matrix.cells
     with held(folder):
         begin(folder, matrix.setting)
@@ -88,18 +87,33 @@ def bench(matrix: Matrix, folder: Path, *, run: Run = run_here, retry: bool = Fa
         kept, failed = len(there), dict[Cell, Measured]()
         todo = [cell for cell in cells if cell not in there]
         say(f"{len(todo)} cells to run" + (f", {kept} are there" if kept else ""))
-        for cell, result in run_cells(todo, matrix.setting, run):
-            found = measured(cell, result)
+        for found in _found(todo, matrix.setting, run, folder):
             if found.state == "not_run":  # nothing to keep: it is tried again when there is a device
-                failed[cell] = found
+                failed[found.cell] = found
             else:
                 write_cell(folder, found)
-                there[cell] = found
+                there[found.cell] = found
             say(line_of(found, len(there) + len(failed), len(cells)))
             _tables(folder, _ordered(folder, cells, failed), page=False)
         shown = _ordered(folder, cells, failed)
         _tables(folder, shown, page=True)
     return Made(folder, tuple(shown), kept)
+
+
+def _check_installed() -> None:
+    """Raises: UsageError for what is missing, before anything runs that would have to do without its page."""
+    for module, extra in (("psutil", "bench"), ("jinja2", "report"), ("plotly", "report")):
+        if find_spec(module) is None:
+            raise UsageError(f"{module} is not installed; pip install 'porting-kit[{extra}]' brings it")
+
+
+def _found(todo: Sequence[Cell], setting: Setting, run: Run, folder: Path) -> Iterator[Measured]:
+    """Cells as they end. Raises: Interrupted where Ctrl-C ends them."""
+    try:
+        for cell, result in run_cells(todo, setting, run):
+            yield measured(cell, result)
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; the cells in {folder} are whole, and the same command goes on") from None
 
 
 def _ordered(folder: Path, cells: Sequence[Cell], failed: Mapping[Cell, Measured]) -> list[Measured]:

@@ -106,7 +106,9 @@ def facts_of(plan: Mapping[str, Any], cells: Sequence[Measured]) -> list[str]:
         if "device" in one.result:
             versions = ", ".join(f"{name} {version}" for name, version in one.result["versions"].items())
             emulated = f"EMULATED ({one.emulated}) on " if one.emulated else ""
-            devices.setdefault(one.backend, f"{one.backend}: {emulated}{one.result['device']}; {versions}")
+            switches = ", ".join(f"{name} {value}" for name, value in one.result["switches"].items())
+            line = f"{one.backend}: {emulated}{one.result['device']}; {versions}; {switches}"
+            devices.setdefault(one.backend, line.removesuffix("; "))
     loads = [value for one in cells for value in one.result.get("load", ())]
     if loads:
         lines.append(

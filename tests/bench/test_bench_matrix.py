@@ -177,6 +177,19 @@ def running(pid: int) -> bool:
         return False
 
 
+def test_interrupted_it_says_what_there_is(port, monkeypatch, tmp_path):
+    def run(jobs):
+        yield from giving()(jobs[:1])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("porting.bench.cell.run_here", run)
+    words = ["--models", "bert-tiny", "--batch-sizes", "2,4", "-o", tmp_path / "m"]
+    ran = port("bench", "run", *words)
+    assert ran.code == 130
+    assert "are whole, and the same command goes on" in ran.err
+    assert names((tmp_path / "m" / "cells").iterdir()) == ["cpu.bert-tiny.2"]
+
+
 @pytest.mark.parametrize("text", ["", "{", '{"cell": {}}', "[]", '{"cell": {"backend": "x"}, "result": {}}'])
 def test_a_damaged_cell_is_run_again_and_a_comparison_names_it(text, tmp_path):
     folder, seen = tmp_path / "m", list[int]()
