@@ -18,7 +18,8 @@ commands = typer.Typer(help="Distillation of TinyBERT.", no_args_is_help=True)
 _UNDERSCORES = {"token_normalize_func": lambda name: name.replace("_", "-")}
 """So that the flags may be spelled as in the guide of MindSpore's models."""
 
-_ALIASES = {"output": ("-o", "--save-ckpt-path")}
+_ALIASES = {"output": ("-o", "--save-ckpt-path"), "save_ckpt_step": ("--save-checkpoint-step",)}
+"""What the guide also says for an option."""
 
 
 def _flags(command: Command) -> inspect.Signature:

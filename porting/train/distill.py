@@ -122,8 +122,9 @@ def _distil(
     leads = world().leads
     run = _prepared(options, stage, folder, begin)
     net = open_net(run.options, TASKS[stage], run.pair, run.recipe)
-    framework = net.trainee.resolved.backend.known
-    notes = (*run.pair.notes, *net.notes, *idle(options, stage, run.recipe, framework))
+    resolved = net.trainee.resolved
+    emulated = (f"{resolved.backend}: {resolved.reason}",) if resolved.emulated else ()
+    notes = (*emulated, *run.pair.notes, *net.notes, *idle(options, stage, run.recipe, resolved.backend.known))
     before = net.teacher_hash()
     said = {**_said(run, net, before), "notes": list(notes)}
     tell = tell if leads else _untold

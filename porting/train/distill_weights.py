@@ -111,10 +111,10 @@ class Net:
         }
         lacking = [self.names[name] for name in absent]
         if student is None:
-            lacking = [name for name in lacking if name.startswith((TEACHER, FIT))]
+            lacking = [name for name in lacking if name.startswith(TEACHER)]
         notes = tuple(f"not in the checkpoint, drawn: {name}" for name in collapse(lacking))
         if student is None:
-            notes = ("no checkpoint of the student: it is drawn", *notes)
+            notes = ("no checkpoint of the student: it is drawn, and fit_dense", *notes)
         return dict(self.naming.to_native(weights)), notes
 
     def _check(self, shapes: Mapping[str, tuple[int, ...]], stored: Mapping[str, Array], *, whole: bool) -> None:

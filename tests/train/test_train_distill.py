@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from golden_distillation import GOLDEN, STEPS, arrays, checkpoint, options, write_records
 
+from porting.backends import ascend
+from porting.backends.system import this_machine
 from porting.checkpoint.registry import read
 from porting.convert.convert import convert
 from porting.errors import FormatError, MismatchError, PortError, UsageError
@@ -44,6 +46,13 @@ def losses(folder):
     """By step; of a step that was made twice the last."""
     rows = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
     return {row["step"]: row["loss"] for row in rows}
+
+
+def flags_of(made, **more):
+    """The options that were given, as words of the command line, spelled as in ModelZoo's guide."""
+    told = {name: made[name] for name in sorted(made["given"])} | more
+    plain = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in told.items()}
+    return [word for name, value in plain.items() for word in (f"--{name}", value)]
 
 
 def student(path):
@@ -136,6 +145,9 @@ def test_both_phases_in_a_row_with_the_best_kept_and_exported(tmp_path):
     assert as_hf({name: ckpt[name].read() for name in ckpt}).keys() == {
         n for n in mine if not n.startswith("fit_dense")
     }
+    before = (two.folder / "steps.jsonl").read_bytes()
+    assert distill_task(made, lines.append) == [one, two]
+    assert (two.folder / "steps.jsonl").read_bytes() == before
     alone = made | {"load_td1_ckpt_path": two.folder}
     assert evaluate_student(alone, lines.append)["accuracy"] == two.best[1]
 
@@ -277,14 +289,15 @@ def test_a_run_that_was_killed_goes_on_to_the_same_trajectory(tmp_path):
     pytest.importorskip("torch")
     made = options(tmp_path, "gd", decay_steps=100_000, max_ckpt_num=2, do_shuffle=True, seed=5)
     changed(tmp_path, "student", hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
-    flags = {name: made[name] for name in made["given"]} | {"train_steps": 90_000}
-    words = [
-        word
-        for name, value in flags.items()
-        for word in (f"--{name}", str(value).lower() if value in (True, False) else str(value))
-    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", "from porting.cli import main; main()", "distill", "general", *words]
+    command = [
+        sys.executable,
+        "-c",
+        "from porting.cli import main; main()",
+        "distill",
+        "general",
+        *flags_of(made, train_steps=90_000),
+    ]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         end = time.monotonic() + 60
         while not states(tmp_path / "run") and process.poll() is None and time.monotonic() < end:
@@ -315,3 +328,51 @@ def test_examples_without_labels_teach_the_same(tmp_path):
     first = losses(run("td2", made)[0].folder)
     schema(tmp_path, without_labels(tmp_path))
     assert losses(run("td2", made | {"output": tmp_path / "again"})[0].folder) == first
+
+
+def test_mindrecords_teach_the_same(tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("mindspore")
+    done, told = run("gd", options(tmp_path, "gd", dataset_type="mindrecord", schema_dir=tmp_path, train_steps=2))
+    assert (
+        np.abs(np.array(list(losses(done.folder).values())) - arrays("trajectory")["gd/loss"][:2]).max() <= TRAJECTORY
+    )
+    assert "schema_dir: means nothing to MindRecord, whose files say what they hold" in told
+
+
+def test_an_emulated_npu_is_told(tmp_path):
+    pytest.importorskip("torch")
+    if ascend.signs(this_machine()):
+        pytest.skip("here are signs of an Ascend, and then nothing is emulated")
+    done, told = run("gd", options(tmp_path, "gd", device_target="Ascend", train_steps=2))
+    assert any("EMULATED: no sign of an Ascend" in line for line in told)
+    off = np.abs(np.array(list(losses(done.folder).values())) - arrays("trajectory")["gd/loss"][:2])
+    assert 1e-5 < off.max() < 1e-1  # float16 products
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(tmp_path):
+    pytest.importorskip("torch")
+    made = options(tmp_path, "gd", batch_size=2)
+    words = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "porting",
+        "distill",
+        "general",
+    ]
+    done = subprocess.run(
+        [*words, *flags_of(made)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = np.array(list(losses(tmp_path / "run").values()))
+    assert np.abs(found - arrays("trajectory")["gd/loss"]).max() <= TRAJECTORY
+    assert done.stdout.count("teacher: as it was") == 1
