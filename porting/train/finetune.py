@@ -6,6 +6,7 @@ What a run leaves in its folder is in docs/train.md.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from porting.backends.found import Resolved, installed, resolve
 from porting.backends.names import BackendName
+from porting.checkpoint.output import explain, remove_stale_parts
 from porting.convert.config import find_config
 from porting.convert.registry import family_named
 from porting.data.tasks import Task, task_named
@@ -28,6 +30,9 @@ from porting.train.options import required
 
 if TYPE_CHECKING:
     from porting.terminal import Stepped
+
+RESULT = "result.json"
+"""What `--json` shows, kept in the folder."""
 
 QUIET = 3600.0
 """Seconds without a step after which a run counts as hanging: MindSpore compiles a large model for minutes."""
@@ -175,7 +180,11 @@ def finetune(run: Run, *, progress: Stepped | None = None) -> Finetuned:
         here = world()
         place = f"rank {here.rank} of {here.size}, " if here.size > 1 else ""
         raise UsageError(f"{place}{found.backend}: {done.reason}", *(f"  {line}" for line in done.tail))
-    return Finetuned(done.result, _exported(run, settled, found, folder) if world().leads else [])
+    if not world().leads:
+        return Finetuned(done.result)
+    trained = Finetuned(done.result, _exported(run, settled, found, folder))
+    write_json(folder / RESULT, trained.to_json())
+    return trained
 
 
 def _exported(run: Run, settled: Subject, found: Resolved, folder: Path) -> list[tuple[str, Path | str]]:
@@ -219,6 +228,18 @@ def _absolute(run: Run) -> Run:
     if run.recipe and run.recipe.endswith(".json"):
         changed["recipe"] = str(Path(run.recipe).absolute())
     return replace(run, **changed)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a file of JSON, whole or not at all. Raises: FormatError."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        remove_stale_parts(path.parent, [path.name])
+        part.write_text(json.dumps(values, indent=1) + "\n", "utf-8")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise explain(path, error) from None
 
 
 def _flag(name: str) -> str:

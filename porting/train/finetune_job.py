@@ -7,8 +7,6 @@ The job travels as JSON: `run`, a porting.train.finetune.Run with absolute paths
 from __future__ import annotations
 
 import fcntl
-import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +28,7 @@ from porting.train.best import read_best, read_evaluations
 from porting.train.evaluate import METRIC
 from porting.train.evaluation import evaluator
 from porting.train.examples import Wanted, read_examples
-from porting.train.finetune import Run
+from porting.train.finetune import Run, write_json
 from porting.train.finetune_recipe import original_of, recipe_for
 from porting.train.log import TrainLog
 from porting.train.loop import Judge, Plan, train
@@ -207,14 +205,8 @@ def _write_account(work: Work, trainee: Trainee, same: Mapping[str, Any], notes:
     account |= {"device": trainee.device.name, "versions": dict(trainee.device.versions)}
     account |= {"switches": dict(trainee.device.switches)}
     config = family_named(work.subject.spec.family).config_files[0]
-    for name, values in ((ACCOUNT, account), (config, work.subject.configured().to_dict())):
-        path = folder / name
-        part = path.with_name(f".{name}.{os.getpid()}.part")
-        try:
-            part.write_text(json.dumps(values, indent=1) + "\n", "utf-8")
-            part.replace(path)
-        except OSError as error:
-            raise explain(path, error) from None
+    write_json(folder / ACCOUNT, account)
+    write_json(folder / config, work.subject.configured().to_dict())
 
 
 @contextmanager
