@@ -11,6 +11,7 @@ from porting.acceptance.acceptance import Acceptance
 from porting.acceptance.advice import advice_for
 from porting.acceptance.chain import chain, overall
 from porting.acceptance.evidence import FLOOR, REFERENCE, TRUTH, Evidence, Paths, evidence_of
+from porting.acceptance.inputs import input_of
 from porting.acceptance.judge import judge_trajectory
 from porting.acceptance.matched import Matched, matched
 from porting.acceptance.measured import (
@@ -29,7 +30,7 @@ from porting.acceptance.task import judge_task
 from porting.parity.compare import Comparison, compare
 from porting.parity.criteria import precision_of
 from porting.parity.floor_file import read_floor
-from porting.parity.presets import CALIBRATED, Rule
+from porting.parity.presets import CALIBRATED, RULES, Rule
 from porting.parity.reader import read_capture
 from porting.parity.rules import rule_named
 from porting.parity.state import Finding, Level, State, Verdict, worst
@@ -105,6 +106,7 @@ def judged(given: Given, criteria: str) -> Acceptance:
         given.source.party, given.target.party, levels, verdict,
         criteria=criteria,
         rule=None if given.rule is None else _by_rule(given, given.rule, comparison),
+        rule_file=input_of(criteria) if given.rule is not None and criteria not in RULES else None,
         curves=tuple(curves_of(*runs)),
         speed=speed_of(*runs),
         qualities=tuple(qualities_of(*runs, answers)),

@@ -164,7 +164,8 @@ class Acceptance:
     """The judgement of a migration.
 
     levels: L0 to L7, each once; one without evidence is NOT_RUN and says why. overall: the calibrated verdict over
-    them. rule: the verdict by the preset or file that was asked for beside it. made: the moment, ISO 8601 in UTC.
+    them. rule: the verdict by the preset or file that was asked for beside it; rule_file: that file. made: the moment,
+    ISO 8601 in UTC.
     """
 
     source: Party
@@ -173,6 +174,7 @@ class Acceptance:
     overall: Verdict
     criteria: str = CALIBRATED
     rule: Verdict | None = None
+    rule_file: Input | None = None
     curves: tuple[Curve, ...] = ()
     speed: Speed | None = None
     qualities: tuple[Quality, ...] = ()

@@ -146,7 +146,7 @@ def _recorded(folder: Path, side: Side) -> Evidence | None:
         found = _capture(folder, "parity", taps, known)
         return _joined(found, runs, folder) if (runs / "run").is_dir() else found
     if (runs / "run").is_dir():
-        return replace(_trained(runs, str(folder)), planted=read_planted(folder))
+        return _with_planted(_trained(runs, str(folder)), folder)
     return None
 
 
@@ -180,7 +180,14 @@ def _joined(found: Evidence, runs: Path, folder: Path) -> Evidence:
         ours, inputs=(*ours.inputs, *theirs.inputs), limits=(*ours.limits, *theirs.limits),
         notes=(*ours.notes, *theirs.notes), emulated=ours.emulated or theirs.emulated,
     )  # fmt: skip
-    return replace(found, party=party, runs=trained.runs, planted=read_planted(folder))
+    return _with_planted(replace(found, party=party, runs=trained.runs), folder)
+
+
+def _with_planted(found: Evidence, folder: Path) -> Evidence:
+    """Evidence with the runs of a folder that have a known mistake, which the detection power rests on."""
+    files = inputs_of([folder / "runs" / "planted"])
+    party = replace(found.party, inputs=(*found.party.inputs, *files))
+    return replace(found, party=party, planted=read_planted(folder))
 
 
 def environment_of(manifest: Manifest) -> dict[str, str]:

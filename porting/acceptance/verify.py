@@ -53,11 +53,17 @@ def verify_report(
     inputs = [(side, Input(**row)) for side in ("source", "target") for row in values[side]["inputs"]]
     for side, wanted in inputs:
         problems += _input(place.parent, side, wanted, values[side]["path"], moved[side])
+    judged_by = {"criteria": values.get("rule_file"), "previous": (values["regression"] or {}).get("previous")}
+    others = {name: Input(**row) for name, row in judged_by.items() if row}
+    for name, wanted in others.items():
+        problems += _input(place.parent, name, wanted, wanted.path, None)
     signed = None
     if values["sign_off"]["signed"] or place.with_name(NAME + SUFFIX).exists() or signers is not None:
         signed = _signed(place, Path(signers) if signers else None, values["sign_off"]["key"])
         problems += [signed.problem] if signed.problem else []
-    return Checked(place, str(values["state"]), len(inputs) + len(values["files"]), signed, tuple(problems))
+    return Checked(
+        place, str(values["state"]), len(inputs) + len(others) + len(values["files"]), signed, tuple(problems)
+    )
 
 
 def _files(folder: Path, files: Mapping[str, Any]) -> Iterator[str]:

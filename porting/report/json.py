@@ -45,6 +45,7 @@ def report_json(found: Acceptance) -> dict[str, Any]:
         "disagree": found.disagree,
         "calibrated": {**_verdict(overall), "findings": []},
         "rule": None if found.rule is None else _verdict(found.rule),
+        "rule_file": None if found.rule_file is None else asdict(found.rule_file),
         "source": _party(found.source),
         "target": _party(found.target),
         "levels": [_verdict(level) for level in found.levels],

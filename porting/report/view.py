@@ -58,6 +58,8 @@ def view(found: Acceptance, words: Words) -> dict[str, Any]:
         for side, party in (("source", found.source), ("target", found.target))
         for one in party.inputs
     ]
+    judged_by = (("rule_file", found.rule_file), ("previous", found.regression.previous if found.regression else None))
+    inputs += [(words(name), readable(one.path), f"{one.size}", one.hash) for name, one in judged_by if one is not None]
     return {
         "w": words,
         "language": words.language,

@@ -232,6 +232,21 @@ def test_a_stranger_signs_in_vain(accept, port, key, tmp_path):
     assert port("verify", tmp_path / "report", "--signers", key.parent / "signers").code == 1
 
 
+def test_what_it_was_judged_by_is_an_input_too(accept, port, tmp_path):
+    rule = tmp_path / "ours.toml"
+    text = '[[check]]\non = "loss"\nsource = "our own"\nany = [{ measure = "mean rel", limit = 1e-9 }]\n'
+    rule.write_text(text)
+    accept(output="before")
+    accept("--criteria", rule, "--against", tmp_path / "before")
+    assert port("verify", tmp_path / "report").code == 0
+    rule.write_text(text.replace("1e-9", "1.0"))
+    ran = port("verify", tmp_path / "report")
+    assert (ran.code, f"criteria: {rule}: its bytes are not those that were judged" in ran.out) == (1, True)
+    rule.write_text(text)
+    shutil.rmtree(tmp_path / "before")
+    assert "previous: " in port("verify", tmp_path / "report").out
+
+
 @pytest.fixture
 def protected(key):
     """A key with the passphrase `secret`."""

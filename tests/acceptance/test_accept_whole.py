@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from accept_support import evaluation, migration
 
@@ -80,3 +82,10 @@ def test_a_rule_on_the_step_time(tmp_path, seconds, state):
     assert ours.rule is not None
     assert ours.rule.state is State.PASS
     assert ours.level(Level.SPEED).state is State.PASS, "the limit is the user's to set"
+
+
+def test_planted_runs_are_inputs(tmp_path):
+    run = migration(tmp_path / "run")
+    shutil.copytree(run / "runs/source/run", run / "runs/planted/no_decay-0")
+    found = accept(run, run)
+    assert any("/planted/no_decay-0/" in one.path for one in found.source.inputs)
