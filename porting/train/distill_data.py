@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from porting.data.schema import Schema, read_schema
+from porting.data.tasks import task_named
 from porting.errors import UsageError
 from porting.model.spec import Config, ModelSpec
 from porting.train.batches import MINDRECORD, Records, columns_of, limits, load
+from porting.train.examples import REAL, check_account, real_examples
 
 TEXT = ("input_ids", "input_mask", "segment_ids")
 LABELS = "label_ids"
@@ -37,11 +39,16 @@ def records(
     """
     mind = options["dataset_type"] == "mindrecord"
     files = record_files(place, mindrecord=mind)
+    task = options.get("task_name")
+    for file in files:
+        check_account(file, spec, config, task=None if task is None else task_named(task).name, labelled=judged)
     schema = columns_of(files[0]) if mind else _schema(place, options["schema_dir"])
-    labelled = labels is not None and (judged or any(column.name == LABELS for column in schema))
+    there = {column.name for column in schema}
+    labelled = labels is not None and (judged or LABELS in there)
     features = {name: name for name in (*TEXT, *((LABELS,) if labelled else ()))}
+    filled = {REAL: REAL} if REAL in there else {}
     bounds = spec.bounds(config)
-    found = load(files, schema, features, limits(spec, bounds, labels or 0))
+    found = real_examples(files[0], load(files, schema, features | filled, limits(spec, bounds, labels or 0)))
     shape = found.arrays["input_ids"].shape
     if len(shape) != 2:
         raise UsageError(f"{place}: input_ids: wanted sequences, got one value per example")

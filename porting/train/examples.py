@@ -54,18 +54,25 @@ def read_examples(
     columns = read_schema(place)
     chosen = _features(place, columns, wanted)
     for file in files:
-        _check_account(file, wanted, labelled=labelled)
+        check_account(file, wanted.spec, wanted.config, task=wanted.glue.name, labelled=labelled)
     named = {column.name for column in columns}
     extra = {REAL: REAL} if REAL in named else {}
     below = limits(wanted.spec, wanted.spec.bounds(wanted.config), wanted.labels)
-    records = load(files, columns, {**chosen, **extra}, below)
+    return real_examples(files[0], load(files, columns, {**chosen, **extra}, below))
+
+
+def real_examples(place: Path, records: Records) -> Records:
+    """Those that do not only fill a batch, where the records tell by a feature `REAL`, which goes.
+
+    Raises: UsageError where there is none.
+    """
     arrays = dict(records.arrays)
     real = arrays.pop(REAL, None)
     if real is None or real.all():
         return Records(arrays, records.count)
     kept = real.astype(bool)
     if not kept.any():
-        raise UsageError(f"{files[0]}: holds nothing but padding examples ({REAL} is 0)")
+        raise UsageError(f"{place}: holds nothing but padding examples ({REAL} is 0)")
     return Records({name: array[kept] for name, array in arrays.items()}, int(kept.sum()))
 
 
@@ -100,17 +107,20 @@ def _check_column(place: Path, column: Column, feature: Feature, wanted: Wanted)
         raise FormatError(place, column.name, text)
 
 
-def _check_account(file: Path, wanted: Wanted, *, labelled: bool) -> None:
-    """Hold a file against what is written down beside it of how it was made, where that is there."""
+def check_account(file: Path, spec: ModelSpec, config: Config, *, task: str | None, labelled: bool) -> None:
+    """Hold a file against what is written down beside it of how it was made, where that is there.
+
+    task: of GLUE, None for any. labelled: refuse what is known to be a test set. Raises: UsageError, FormatError.
+    """
     said = _account(file)
     size = said.get("vocabulary_size")
-    values = wanted.config.to_dict()
+    values = config.to_dict()
     model = next((values[name] for name in _VOCABULARY if name in values), None)
     if isinstance(size, int) and isinstance(model, int):
-        require_fit(file, size, f"{wanted.spec.name}", model)
-    task = said.get("task")
-    if task in TASKS and task != wanted.glue.name:
-        raise UsageError(f"{file}: holds examples of {task}, --task is {wanted.glue.name}")
+        require_fit(file, size, spec.name, model)
+    made_of = said.get("task")
+    if task is not None and made_of in TASKS and made_of != task:
+        raise UsageError(f"{file}: holds examples of {made_of}, --task is {task}")
     if labelled and said.get("split") == "test":
         raise UsageError(f"{file}: is a test set, whose labels are not known: nothing can be evaluated on it")
 
