@@ -21,8 +21,9 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import psutil
 import torch
@@ -30,6 +31,7 @@ from paired import in_turn
 
 from porting.backends.found import Resolved
 from porting.backends.names import BackendName
+from porting.backends.protocol import StepResult
 from porting.bench.corpus import generated, split
 from porting.bench.monitor import PERIOD, Monitor
 from porting.bench.train_job import asked_of, trained
@@ -38,6 +40,9 @@ from porting.model.dropout import Dropout
 from porting.model.recipes import bert_finetune
 from porting.train.batches import Shuffled
 from porting.train.start import open_trainee
+
+if TYPE_CHECKING:
+    from porting.backends.protocol import Session
 
 LIMIT = 1.01
 """Of the bare loop."""
@@ -97,6 +102,41 @@ def loops(model: str, size: int, steps: int, period: float, clock: Clock) -> dic
     return {"bare": bare(module, batches, steps, clock), "session": session, "harness": harness}
 
 
+@dataclass(frozen=True)
+class Still:
+    """A session that does nothing in no time."""
+
+    def step(self, batch: Any) -> StepResult:
+        """No step at all."""
+        del batch
+        return StepResult(0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Same:
+    """Batches that need no making."""
+
+    per_epoch: int = 1000
+
+    def batch(self, epoch: int, number: int) -> dict[str, Any]:
+        """Always the same."""
+        del epoch, number
+        return {}
+
+
+def alone(period: float, steps: int = 200_000, seconds: float = 10.0) -> tuple[float, float]:
+    """Processor time of the cell's loop without what it loops over, seconds a step; and of the monitor, a second."""
+    start = time.process_time()
+    trained(cast("Session", Still()), cast("Shuffled", Same()), steps, _unsaid)
+    step = (time.process_time() - start) / steps
+    with Monitor(period) as monitor:
+        monitor.watch(os.getpid())
+        time.sleep(1.0)  # what it does once is behind it
+        before, since = _sampler(), time.monotonic()
+        time.sleep(seconds)
+        return step, (_sampler() - before) / (time.monotonic() - since)
+
+
 def _sampler() -> float:
     """Seconds of processor time that this process's children have used: the monitor's."""
     times = [child.cpu_times() for child in psutil.Process().children()]
@@ -135,6 +175,8 @@ def main() -> None:
         f"{name} {1000 * statistics.median(one[name] for one in rounds) / options.steps:.2f} ms" for name in actions
     )
     print(f"medians of a step: {each}")
+    step, share = alone(options.period)
+    print(f"alone: the loop {1e6 * step:.2f} us a step, the monitor {100 * share:.2f} % of one core")
     if options.json:
         options.json.write_text(json.dumps(rounds, indent=1))
 
