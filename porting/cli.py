@@ -20,7 +20,7 @@ from porting.cli_distill import commands as distill_commands
 from porting.cli_parity import commands as parity_commands
 from porting.cli_registry import families_app, models_app
 from porting.cli_train import commands as train_commands
-from porting.errors import Interrupted, PortError, UsageError
+from porting.errors import Interrupted, PortError, UsageError, readable
 from porting.terminal import fail, progress, show, stages
 
 app = typer.Typer(
@@ -107,6 +107,12 @@ def convert(
         str, typer.Option("--hash", help="xxh3_128; sha256 of tensors and input files; none, with --no-verify.")
     ] = "xxh3_128",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Processes that bring tensors over; for large checkpoints.")
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option("--cluster", help="Ray's HOST:PORT: on its nodes, which all see the files.")
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -122,7 +128,8 @@ def convert(
             layers=parse_layers(layers), dtype=dtype, with_optimizer=with_optimizer, optimizer=optimizer,
             allow_missing=allow_missing or (), allow_unexpected=allow_unexpected or (), require=require or (),
             variables=parse_pairs(variables), shard_size=parse_size(shard_size), graph=graph, dry_run=dry_run,
-            verify=verify, hash=hash_name, overwrite=overwrite, progress=report,
+            verify=verify, hash=hash_name, overwrite=overwrite, workers=workers, cluster=cluster,
+            tell=lambda line: typer.echo(f"port: {readable(line)}", err=True), progress=report,
         )  # fmt: skip
     if as_json:
         typer.echo(ledger.to_json(), nl=False)

@@ -52,6 +52,14 @@ WRITE = 256 << 10
 hand, and a virtual machine then has to fetch them from its host: that took four times as long where it happened."""
 
 
+def put(fd: int, offset: int, data: object) -> None:
+    """Write all of `data` (anything with the buffer protocol) at `offset`. Raises: OSError."""
+    view = memoryview(data).cast("B")  # type: ignore[arg-type]
+    while view:
+        done = os.pwrite(fd, view[:WRITE], offset)
+        view, offset = view[done:], offset + done
+
+
 class Output:
     """The files of one checkpoint being written.
 
@@ -110,12 +118,9 @@ class Output:
 
         Raises: FormatError naming the final file when the system refuses.
         """
-        view = memoryview(data).cast("B")  # type: ignore[arg-type]
         try:
             with self._turns[file]:  # writes to one file exclude each other anyway: in the system, spinning
-                while view:
-                    done = os.pwrite(self.fds[file], view[:WRITE], offset)
-                    view, offset = view[done:], offset + done
+                put(self.fds[file], offset, data)
         except OSError as error:
             raise explain(self.folder / self.names[file], error) from None
 

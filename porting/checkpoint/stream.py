@@ -17,6 +17,13 @@ Pieces = Callable[[], Iterable[Array]]
 """Yields a tensor's bytes in order as uint8 arrays. An array may be reused after the next one is asked for."""
 
 
+class Opened(Protocol):
+    """An output's files that can be written and read at any place: Output, and Parts of one."""
+
+    def write(self, file: int, offset: int, data: object) -> None: ...
+    def read(self, file: int, offset: int, into: memoryview) -> int: ...
+
+
 class Digest(Protocol):
     """A running hash, as hashlib and xxhash have it."""
 
@@ -73,7 +80,7 @@ def _checksum(kind: str | None) -> Callable[[Array, int], int] | None:
 
 
 def _place(
-    output: Output, extents: tuple[Extent, ...], pieces: Iterable[Array], feed: Callable[[int, Array], None]
+    output: Opened, extents: tuple[Extent, ...], pieces: Iterable[Array], feed: Callable[[int, Array], None]
 ) -> None:
     """Write the pieces one after the other into the extents, calling `feed` on each part with its extent's number."""
     number = used = 0
@@ -105,7 +112,7 @@ def _named(algorithm: str, state: Digest | None) -> str | None:
 
 
 def read_back(
-    output: Output,
+    output: Opened,
     layout: Layout,
     written: Mapping[str, Written],
     *,
@@ -152,12 +159,31 @@ def fill(
     progress: called with the number of bytes just written.
     Raises: what writing or a source raises; after the first failure no thread begins another tensor.
     """
+    begin(output, layout)
+    done = fill_tensors(output, layout, sources, algorithm=algorithm, threads=threads, progress=progress)
+    finish(output, layout, done)
+    return done
+
+
+def begin(output: Output, layout: Layout) -> None:
+    """Take the room that the files want, and write the bytes that are known before any tensor is read."""
     for file in range(len(layout.files)):
         output.reserve(file, _end(layout, file))
     for patch in layout.fixed:
         output.write(patch.file, patch.offset, patch.data)
-    largest_first = sorted(layout.extents, key=lambda name: -sum(run.nbytes for run in layout.extents[name]))
-    done: dict[str, Written] = {}
+
+
+def fill_tensors(
+    output: Opened,
+    layout: Layout,
+    sources: Mapping[str, Pieces],
+    *,
+    algorithm: str = "xxh3_128",
+    threads: int = 2,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Written]:
+    """Write the bytes of the tensors in `sources`, which may be some of the layout's. As `fill`."""
+    largest_first = sorted(sources, key=lambda name: -sum(run.nbytes for run in layout.extents[name]))
     with ThreadPoolExecutor(threads) as pool:
         jobs = {
             name: pool.submit(_one, output, layout, name, sources[name], algorithm, progress) for name in largest_first
@@ -167,11 +193,14 @@ def fill(
         finally:
             for job in jobs.values():
                 job.cancel()
-        done = {name: job.result() for name, job in jobs.items() if not job.cancelled()}
+        return {name: job.result() for name, job in jobs.items() if not job.cancelled()}
+
+
+def finish(output: Output, layout: Layout, written: Mapping[str, Written]) -> None:
+    """Write the bytes that only the tensors' checksums tell."""
     if layout.finish is not None:
-        for patch in layout.finish({name: written.checksums for name, written in done.items()}):
+        for patch in layout.finish({name: one.checksums for name, one in written.items()}):
             output.write(patch.file, patch.offset, patch.data)
-    return done
 
 
 def _end(layout: Layout, file: int) -> int:
@@ -181,7 +210,7 @@ def _end(layout: Layout, file: int) -> int:
 
 
 def _one(
-    output: Output,
+    output: Opened,
     layout: Layout,
     name: str,
     source: Pieces,

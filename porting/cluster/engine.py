@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from os.path import lexists
 from typing import Any, Protocol
@@ -47,7 +47,7 @@ def run(
 
 def stream(
     jobs: Sequence[Job], *, cluster: str | None = None, workers: int = 1, progress: Told | None = None
-) -> Iterator[tuple[int, Result]]:
+) -> Generator[tuple[int, Result], None, None]:
     """Run jobs, and give the number of each and what became of it as soon as it has ended.
 
     cluster: address of a Ray cluster (`HOST:PORT`, `auto`); None is this machine. workers: jobs at the same time here.
@@ -83,7 +83,7 @@ def _check(job: Job) -> None:
             raise UsageError(f"{path}: exists already")
 
 
-def _stream(jobs: Sequence[Job], place: Place, progress: Told | None) -> Iterator[tuple[int, Result]]:
+def _stream(jobs: Sequence[Job], place: Place, progress: Told | None) -> Generator[tuple[int, Result], None, None]:
     def one(number: int) -> tuple[int, Result]:
         told = None if progress is None else lambda values: progress(number, values)
         return number, place.perform(jobs[number], told)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any
 
@@ -13,7 +13,7 @@ from porting.checkpoint.output import Output
 from porting.checkpoint.pieces import PIECE, storage_pieces
 from porting.checkpoint.registry import format_named
 from porting.checkpoint.storage import Array
-from porting.checkpoint.stream import Pieces, Written, digest, fill, read_back
+from porting.checkpoint.stream import Opened, Pieces, Written, begin, digest, fill_tensors, finish, read_back
 from porting.checkpoint.write import LaidOut
 from porting.convert.account import Done, Job, account, hash_of
 from porting.convert.ledger import SUFFIX, Ledger, Record
@@ -21,6 +21,27 @@ from porting.convert.request import Prepared
 from porting.errors import FormatError, MismatchError
 
 Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How tensors are brought over. algorithm: of their hashes. verify: read back what was written."""
+
+    algorithm: str
+    verify: bool = True
+    threads: int = 2
+
+
+@dataclass(slots=True)
+class Filled:
+    """What filling came to, by tensors of the target and, hashes, of the source."""
+
+    written: dict[str, Written] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
+
+
+Fill = Callable[[Output, Job, Way, Progress | None], Filled]
+"""Fills an output that was begun with all tensors of a conversion."""
 
 
 class SourceHashes:
@@ -46,8 +67,8 @@ class SourceHashes:
         self.hashes[name] = f"{self._algorithm}:{state.hexdigest()}"
 
 
-def _sources(prepared: Prepared, ready: LaidOut, hashes: SourceHashes) -> dict[str, Pieces]:
-    """The pieces of every target, the hashing of its sources before them where they are not its own bytes."""
+def _sources(prepared: Prepared, ready: LaidOut, names: Sequence[str], hashes: SourceHashes) -> dict[str, Pieces]:
+    """The pieces of targets, the hashing of its sources before them where they are not its own bytes."""
     records = {record.target: record for record in prepared.records}
 
     def pieces(name: str) -> Iterator[Array]:
@@ -58,41 +79,49 @@ def _sources(prepared: Prepared, ready: LaidOut, hashes: SourceHashes) -> dict[s
                     hashes.take(source)
         yield from storage_pieces(entry.storage, entry.shape, entry.dtype.itemsize, PIECE)
 
-    return {name: (lambda name=name: pieces(name)) for name in ready.layout.extents}  # type: ignore[misc]
+    return {name: (lambda name=name: pieces(name)) for name in names}  # type: ignore[misc]
+
+
+def fill_some(output: Opened, job: Job, names: Sequence[str], way: Way, step: Progress | None) -> Filled:
+    """Fill the output with some of a conversion's tensors, and read them back. Raises: FormatError if they differ."""
+    prepared, layout = job.prepared, job.ready.layout
+    hashes = SourceHashes(prepared.source.tensors, way.algorithm)
+    sources = _sources(prepared, job.ready, names, hashes)
+    written = fill_tensors(output, layout, sources, algorithm=way.algorithm, threads=way.threads, progress=step)
+    bad = read_back(output, layout, written, threads=way.threads, progress=step) if way.verify else []
+    if bad:
+        raise FormatError(job.target, bad[0], "what was read back is not what was written: faulty disk or memory")
+    return Filled(written, hashes.hashes)
+
+
+def fill_here(output: Output, job: Job, way: Way, step: Progress | None) -> Filled:
+    """Fill an output with all tensors, in this process."""
+    return fill_some(output, job, list(job.ready.layout.extents), way, step)
 
 
 def run(
-    job: Job,
-    algorithm: str,
-    *,
-    verify: bool,
-    overwrite: bool,
-    threads: int,
-    report: Callable[[int, int], None] | None,
+    job: Job, way: Way, *, overwrite: bool, report: Callable[[int, int], None] | None, fill: Fill = fill_here
 ) -> Ledger:
     """Stream everything into the output, and put it in place when all is well.
 
-    verify: compare the checksums that the source stores with its bytes, while they are read, and hash
-    what was written once more from the output.
+    way: with `verify`, the checksums that the source stores are compared with its bytes, and what was written is
+    hashed once more from the output. fill: who brings the tensors over.
     Raises: FormatError if either differs, or if the system refuses to write; the output does not appear.
     """
     prepared, ready = job.prepared, job.ready
-    hashes = SourceHashes(prepared.source.tensors, algorithm)
-    step = _stepper(ready, report, passes=2 if verify else 1)
+    step = _stepper(ready, report, passes=2 if way.verify else 1)
     names = ready.layout.files
     output = Output(job.target.parent, names, companions=(job.target.name + SUFFIX,), overwrite=overwrite)
     with output, ThreadPoolExecutor(1) as beside:
-        sound = beside.submit(_checksums, prepared.source.checkpoint) if verify else None
-        sources = _sources(prepared, ready, hashes)
-        written = fill(output, ready.layout, sources, algorithm=algorithm, threads=threads, progress=step)
-        bad = read_back(output, ready.layout, written, threads=threads, progress=step) if verify else []
-        if bad:
-            raise FormatError(job.target, bad[0], "what was read back is not what was written: faulty disk or memory")
+        sound = beside.submit(_checksums, prepared.source.checkpoint) if way.verify else None
+        begin(output, ready.layout)
+        filled = fill(output, job, way, step)
+        finish(output, ready.layout, filled.written)
         if sound is not None:
             sound.result()
-        _copies(prepared.records, ready, written, hashes.hashes)
-        done = Done(written, hashes.hashes, _input_files(prepared, algorithm))
-        ledger = replace(account(job, done), verified=verify)
+        _copies(prepared.records, ready, filled.written, filled.hashes)
+        done = Done(filled.written, filled.hashes, _input_files(prepared, way.algorithm))
+        ledger = replace(account(job, done), verified=way.verify)
         output.write(len(names), 0, ledger.to_json().encode())
         output.commit()
     return ledger

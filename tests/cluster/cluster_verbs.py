@@ -6,6 +6,7 @@ import signal
 import time
 from pathlib import Path
 
+from porting.cluster.conversion_job import fill_part
 from porting.errors import UsageError
 
 
@@ -58,3 +59,19 @@ def sleep(job, progress):
 
 def threads(job, progress):
     return {"threads": os.environ.get("OMP_NUM_THREADS"), "python": os.environ.get("PYTHONPATH", "")}
+
+
+def fill_and_die(job, progress):
+    """A worker of a conversion that dies when it has done half of its share."""
+    fill_part({**job, "names": job["names"][: len(job["names"]) // 2]}, progress)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fill_slowly(job, progress):
+    """One that says who it is when it has done half, and goes on when `go` is beside the part."""
+    fill_part({**job, "names": job["names"][: len(job["names"]) // 2]}, progress)
+    progress({"lost": f"pid {os.getpid()}"})  # what reaches people
+    beside = Path(next(iter(job["parts"].values()))).parent
+    while not (beside / "go").exists():
+        time.sleep(0.05)
+    return fill_part(job, progress)

@@ -11,7 +11,8 @@ import pytest
 from made import as_hf, as_modelzoo, differences, google_bert, load, save
 
 from porting.checkpoint.registry import read
-from porting.convert.convert import convert, stem
+from porting.convert.asked import stem
+from porting.convert.convert import convert
 from porting.errors import FormatError, MismatchError, PortError, UsageError
 
 Golden = Callable[[str], Path]

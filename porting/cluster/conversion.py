@@ -1,0 +1,144 @@
+"""A conversion whose tensors are brought over by workers: processes here, or tasks on the nodes of a cluster.
+
+The driver plans, and begins the output's part files; each worker makes the same plan from the same files, and fills
+some of the tensors' places; the driver writes what only all checksums together tell, and puts the files in place. What
+a worker writes depends on nothing but the source, so that one which is lost is replaced by another that writes
+the same again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from porting.checkpoint.format import Layout
+from porting.checkpoint.output import Output
+from porting.checkpoint.stream import Written
+from porting.cluster.engine import stream
+from porting.cluster.job import Job as ClusterJob
+from porting.cluster.job import Result
+from porting.convert.account import Job
+from porting.convert.asked import Asked
+from porting.convert.cast import Cast
+from porting.convert.run import Filled, Progress, Way
+from porting.errors import FormatError
+
+if TYPE_CHECKING:
+    from porting.checkpoint.write import LaidOut
+
+VERB = "porting.cluster.conversion_job:fill_part"
+
+SHARE = 256 << 20
+"""Bytes that a worker is given at a time, unless one tensor has more: a lost node costs no more than that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Brings tensors over by workers. count: at the same time here; a cluster has as many as it has CPUs."""
+
+    asked: Asked
+    cluster: str | None = None
+    count: int | None = None
+    tell: Callable[[str], None] | None = None
+
+    def fill(self, output: Output, job: Job, way: Way, step: Progress | None) -> Filled:
+        """As porting.convert.run.fill_here. Raises: what a worker raised; FormatError if one did not end well."""
+        parts = shares(job.ready.layout, SHARE)
+        jobs = [_share(self.asked, output, job, way, names) for names in parts]
+        heard, filled = _Heard(step, self.tell), Filled()
+        ended = stream(jobs, cluster=self.cluster, workers=1 if self.count is None else self.count, progress=heard)
+        for number, result in ended:
+            if result.state != "done":
+                ended.close()
+                raise result.error or FormatError(job.target, "", f"a worker ended: {result.reason}")
+            _take(filled, result, job)
+            heard(number, {"bytes": sum(_bytes(job, name) for name in parts[number]) * (2 if way.verify else 1)})
+        return filled
+
+
+def shares(layout: Layout, limit: int) -> list[list[str]]:
+    """The tensors of a layout in the order of the files, those of one file together, about `limit` bytes in each.
+
+    >>> from porting.checkpoint.format import Extent, Layout
+    >>> shares(Layout(("a", "b"), {"x": (Extent(0, 0, 6),), "y": (Extent(0, 6, 6),), "z": (Extent(1, 0, 2),)}), 8)
+    [['x'], ['y'], ['z']]
+    """
+    order = sorted(layout.extents, key=lambda name: [(run.file, run.offset) for run in layout.extents[name][:1]])
+    found: list[list[str]] = []
+    room, last = 0, -1
+    for name in order:
+        runs = layout.extents[name]
+        size, file = sum(run.nbytes for run in runs), runs[0].file if runs else last
+        if not found or size > room or file != last:
+            found.append([])
+            room, last = limit, file
+        found[-1].append(name)
+        room -= size
+    return found
+
+
+def fingerprint(ready: LaidOut) -> str:
+    """sha256 over where everything goes: what driver and workers must agree on."""
+    layout = ready.layout
+    values: list[Any] = [list(layout.files), layout.checksum, dict(layout.packing)]
+    values += [[name, [asdict(run) for run in runs]] for name, runs in layout.extents.items()]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def stamps(job: Job) -> list[list[Any]]:
+    """Of every file that is read its path, size and time of change."""
+    states = [(file.absolute(), file.stat()) for file in job.prepared.source.files]
+    return [[str(file), state.st_size, state.st_mtime_ns] for file, state in states]
+
+
+def _share(asked: Asked, output: Output, job: Job, way: Way, names: list[str]) -> ClusterJob:
+    files = sorted({run.file for name in names for run in job.ready.layout.extents[name]})
+    values = {
+        "verb": VERB,
+        "asked": asked.absolute().to_json(),
+        "parts": {str(file): str(output.parts[file].absolute()) for file in files},
+        "names": names,
+        "fingerprint": fingerprint(job.ready),
+        "stamps": stamps(job),
+        "algorithm": way.algorithm,
+        "verify": way.verify,
+    }
+    return ClusterJob(f"{output.names[files[0]] if files else job.target.name}: {len(names)} tensors", values)
+
+
+def _take(filled: Filled, result: Result, job: Job) -> None:
+    """Add what a worker did. Raises: FormatError where two workers read one tensor differently."""
+    value: Mapping[str, Any] = result.value
+    for name, (hashed, stored, checksums) in value["written"].items():
+        filled.written[name] = Written(hashed, stored, tuple(checksums))
+    for name, hashed in value["hashes"].items():
+        if filled.hashes.setdefault(name, hashed) != hashed:
+            raise FormatError(job.prepared.source.checkpoint.path, name, "was read twice, and differed")
+    for name, counts in value["overflowed"].items():
+        storage = job.ready.entries[name].storage
+        if isinstance(storage, Cast):
+            storage.overflowed.extend(counts)
+
+
+def _bytes(job: Job, name: str) -> int:
+    return sum(run.nbytes for run in job.ready.layout.extents[name])
+
+
+class _Heard:
+    """What workers tell: how many bytes each has done, of which only more than before is passed on."""
+
+    def __init__(self, step: Progress | None, tell: Callable[[str], None] | None) -> None:
+        self._step = step
+        self._tell = tell
+        self._done: dict[int, int] = {}
+
+    def __call__(self, number: int, values: Mapping[str, Any]) -> None:
+        if "lost" in values and self._tell:
+            self._tell(values["lost"])
+        more = values.get("bytes", 0) - self._done.get(number, 0)
+        if more > 0 and self._step:
+            self._done[number] = values["bytes"]
+            self._step(more)
