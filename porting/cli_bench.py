@@ -85,7 +85,7 @@ def run_matrix(
 
 @bench_app.command()
 def compare(
-    a: Annotated[str, typer.Argument(help="Folder of a matrix, or FOLDER#BACKEND.", show_default=False)],
+    a: Annotated[str, typer.Argument(help="Folder of a matrix; FOLDER#BACKEND, FOLDER#MODEL.", show_default=False)],
     b: Annotated[str, typer.Argument(help="The other; ratios are of this one over the first.", show_default=False)],
     limit: Annotated[
         float | None, typer.Option("--max-ratio", help="Of step times: beyond it for certain is exit code 1.")

@@ -1,9 +1,10 @@
-"""Two matrices against each other, cell by cell: two runs, two devices, two commits.
+"""Two matrices against each other, cell by cell: two runs, two devices, two commits, two models.
 
 What is compared has to have learned the same: cells of other data, another recipe or other weights are listed, not
-compared. Ratios are of the second over the first. Intervals are of 95 %: of step times by a bootstrap over blocks of
-steps, of what the monitor sampled by one over blocks of samples, of accuracies by the normal approximation of two
-independent shares. They are of the variation within the two runs: a third run may lie outside of them.
+compared. (Two models may have other vocabularies: of their examples the origin counts, not the ids.) Ratios are of the
+second over the first. Intervals are of 95 %: of step times by a bootstrap over blocks of steps, of what the monitor
+sampled by one over blocks of samples, of accuracies by the normal approximation of two independent shares. They are of
+the variation within the two runs: a third run may lie outside of them.
 """
 
 from __future__ import annotations
@@ -95,18 +96,23 @@ class Comparison:
 
 
 def compare(first: str, second: str, *, limit: float | None = None) -> Comparison:
-    """Compare two matrices. first, second: `FOLDER` or `FOLDER#BACKEND`. limit: of the ratio of step times.
+    """Compare two matrices. limit: of the ratio of step times.
 
-    Cells are paired by backend, model and batch size; where each side has one backend, by model and batch size.
-    Raises: UsageError for a folder without a matrix, a backend that is not in it, or a limit that is none; FormatError.
+    first, second: `FOLDER`, `FOLDER#BACKEND`, `FOLDER#MODEL` or `FOLDER#BACKEND#MODEL`. Cells are paired by backend,
+    model and batch size, without the backend where each side has one, without the model where each has one.
+    Raises: UsageError for a folder without a matrix, what is not in it, or a limit that is none; FormatError.
     """
     if limit is not None and not limit > 0:
         raise UsageError(f"--max-ratio: wanted more than 0, got {limit:g}")
     one, two = _side(first), _side(second)
     plans = [read_plan(_folder(text)) for text in (first, second)]
     differing = tuple(_different(plans, SAME))
-    alone = all(len({cell.cell.backend for cell in side}) == 1 for side in (one, two))
-    ours, theirs = ({_key(cell, alone=alone): cell for cell in side} for side in (one, two))
+    alone = {
+        part
+        for part in ("backend", "model")
+        if all(len({getattr(c.cell, part) for c in side}) == 1 for side in (one, two))
+    }
+    ours, theirs = ({_key(cell, alone): cell for cell in side} for side in (one, two))
     only = {
         first: tuple(key for key in ours if key not in theirs),
         second: tuple(key for key in theirs if key not in ours),
@@ -126,17 +132,19 @@ def _side(text: str) -> list[Measured]:
     folder = _folder(text)
     read_plan(folder)
     cells = read_cells(folder)
-    wanted = "" if str(folder) == str(Path(text)) else text.partition("#")[2]
-    found = [one for one in cells if not wanted or wanted in (one.cell.backend, one.backend)]
+    wanted = [] if str(folder) == str(Path(text)) else text.split("#")[1:]
+    found = [one for one in cells if all(word in (one.cell.backend, one.backend, one.cell.model) for word in wanted)]
     if not found:
-        there = ", ".join(sorted({one.cell.backend for one in cells})) or "no cell"
-        raise UsageError(f"{text}: holds no cell{f' of {wanted}' if wanted else ''}; there is {there}")
+        names = {name for one in cells for name in (one.cell.backend, one.cell.model)}
+        raise UsageError(f"{text}: holds no such cell; there is {', '.join(sorted(names)) or 'none'}")
     return sorted(found, key=lambda one: (one.cell.backend, one.cell.model, one.cell.batch_size))
 
 
-def _key(one: Measured, *, alone: bool) -> str:
-    name = f"{one.cell.model} batch {one.cell.batch_size}"
-    return name if alone else f"{name} on {one.cell.backend}"
+def _key(one: Measured, alone: set[str]) -> str:
+    """What pairs a cell. alone: of backend and model that of which each side has one."""
+    model = "" if "model" in alone else f"{one.cell.model} "
+    backend = "" if "backend" in alone else f" on {one.cell.backend}"
+    return f"{model}batch {one.cell.batch_size}{backend}"
 
 
 def _different(plans: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Iterator[str]:
@@ -147,8 +155,9 @@ def _different(plans: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Iter
 
 
 def _environments(one: Sequence[Measured], two: Sequence[Measured]) -> Iterator[str]:
-    """Devices, versions and code, where they are others."""
+    """Models, devices, versions and code, where they are others."""
     for title, of in (
+        ("model", lambda cell: cell.cell.model),
         ("device", lambda cell: cell.result.get("device", "")),
         ("backend", lambda cell: cell.backend),
         ("code", lambda cell: cell.result.get("code", "")[:19]),
@@ -165,7 +174,7 @@ def _pair(name: str, one: Measured, two: Measured, limit: float | None) -> Pair:
     if failed:
         return Pair(name, problem="; ".join(failed))
     for part in ("data", "recipe"):
-        if one.result[part] != two.result[part]:
+        if one.result[part] != two.result[part] and (part == "recipe" or one.cell.model == two.cell.model):
             return Pair(name, problem=f"another {part}: not compared")
     ratios, missing = [], {}
     for figure in FIGURES:

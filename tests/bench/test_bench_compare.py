@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from bench_support import giving, made, matrix
+from bench_support import giving, made, matrix, result
 
 from porting.bench.compare import compare
 from porting.bench.compare_text import comparison_lines
@@ -53,7 +53,7 @@ def test_a_limit_is_broken_for_certain_or_not(step, limit, code, port, tmp_path)
     ran = port("bench", "compare", a, b, *(["--max-ratio", limit] if limit else []))
     assert ran.code == code
     assert ("slower than" in ran.out) == bool(code)
-    assert "bert-tiny batch 2" in ran.out
+    assert "batch 2" in ran.out
 
 
 @pytest.mark.parametrize(
@@ -89,8 +89,8 @@ def test_cells_that_one_side_has_are_listed(port, tmp_path):
     made(tmp_path / "b", 4, 8)
     ran = port("bench", "compare", tmp_path / "a", tmp_path / "b")
     assert ran.code == 1
-    assert f"only in {tmp_path / 'a'}: bert-tiny batch 2" in ran.out
-    assert f"only in {tmp_path / 'b'}: bert-tiny batch 8" in ran.out
+    assert f"only in {tmp_path / 'a'}: batch 2" in ran.out
+    assert f"only in {tmp_path / 'b'}: batch 8" in ran.out
 
 
 def test_a_cell_out_of_memory_has_no_ratio_but_a_reason(tmp_path):
@@ -107,7 +107,21 @@ def test_two_backends_of_one_folder(tmp_path):
     both = matrix(backends=("gpu", "torch:cpu"))
     bench(both, tmp_path / "m", run=giving())
     found = compare(f"{tmp_path}/m#gpu", f"{tmp_path}/m#torch:cpu")
-    assert [pair.name for pair in found.pairs] == ["bert-tiny batch 2", "bert-tiny batch 4"]
+    assert [pair.name for pair in found.pairs] == ["batch 2", "batch 4"]
+    assert found.passed
+
+
+def test_two_models_of_one_folder_whose_ids_are_others(tmp_path):
+    def run(jobs):
+        for number, job in enumerate(jobs):
+            small = job["model"] == "bert-tiny"
+            yield number, result(step=0.01 if small else 0.03, data={"train": job["model"], "eval": "sha256:2"})
+
+    bench(matrix(models=("bert-tiny", "bert-mini")), tmp_path / "m", run=run)
+    found = compare(f"{tmp_path}/m#bert-tiny", f"{tmp_path}/m#bert-mini#torch:cpu")
+    assert [pair.name for pair in found.pairs] == ["batch 2", "batch 4"]
+    assert ratio(found, "step_time").value == pytest.approx(3, rel=0.02)
+    assert "model: bert-tiny against bert-mini" in found.facts
     assert found.passed
 
 
@@ -137,7 +151,7 @@ def test_as_json(port, tmp_path):
     ("first", "words", "told"),
     [
         ("absent", [], "absent: holds no matrix"),
-        ("a#npu", [], "holds no cell of npu; there is torch:cpu"),
+        ("a#npu", [], "holds no such cell; there is bert-tiny, torch:cpu"),
         ("a", ["--max-ratio", "0"], "--max-ratio: wanted more than 0"),
     ],
 )
