@@ -4,14 +4,13 @@ The job travels as JSON: backend, emulated, subject, mode, compute, recipe, repl
 porting.parity.capture_job; steps; order, the seed of the data's order; planted, a mistake of the catalogue, or null.
 
 A line of steps.jsonl is loss, lr, grad_norm, `grad_norm/GROUP` (of a layer, or of what stands outside of layers),
-loss_scale, overflow, seconds, batch (the hash of its features), examples, tokens, compilations (graphs so far) and, on
-the CPU, memory_mb (the process's peak).
+loss_scale, overflow, seconds, batch (the hash of its features), examples, tokens, compilations (graphs so far) and
+memory_mb (the peak so far: of the device's tensors, on a CPU of the process), as far as the framework tells.
 """
 
 from __future__ import annotations
 
 import re
-import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from porting.acceptance.batches import batches_of
 from porting.acceptance.runs import ORDER, PLANTED
-from porting.backends.device import prepare
+from porting.backends.device import peak_memory, prepare
 from porting.backends.names import BackendName
 from porting.errors import UsageError
 from porting.parity.capture_job import arithmetic, device_name, opened, recipe_of
@@ -37,9 +36,6 @@ if TYPE_CHECKING:
     from porting.backends.worker import Progress
     from porting.model.recipe import Recipe
     from porting.parity.record import Net
-
-MEGABYTE = 1024.0
-"""Kilobytes, in which Linux counts."""
 
 
 def train(job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
@@ -57,15 +53,17 @@ def train(job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         folder = Path(job["output"])
         with CaptureWriter(folder, replace(manifest, notes=notes), whole=False, overwrite=job["overwrite"]) as writer:
             factor = variation.loss if variation else 1.0
-            for row in _rows(net, batch, job["steps"], host=backend.kind == "cpu"):
+            for row in _rows(net, batch, job["steps"], backend):
                 writer.step({**row, "loss": row["loss"] * factor})
                 progress({"done": f"step {row['step'] + 1} of {job['steps']}"})
             writer.finish()
     return {"output": str(folder)}
 
 
-def _rows(net: Net, batch: Callable[[int], Mapping[str, Any]], steps: int, *, host: bool) -> Iterator[dict[str, Any]]:
-    """A row for every step; host: whether it is this process that has the memory."""
+def _rows(
+    net: Net, batch: Callable[[int], Mapping[str, Any]], steps: int, backend: BackendName
+) -> Iterator[dict[str, Any]]:
+    """A row for every step."""
     groups = groups_of(net)
     for number in range(steps):
         own = batch(number)
@@ -77,8 +75,7 @@ def _rows(net: Net, batch: Callable[[int], Mapping[str, Any]], steps: int, *, ho
             "step": number, "loss": done.loss, "lr": done.lr, "grad_norm": done.grad_norm,
             **{f"grad_norm/{group}": value for group, value in _norms(groups, done).items()},
             "loss_scale": done.loss_scale, "overflow": done.overflow, "seconds": seconds, "batch": content_hash(own),
-            **_sizes(net, own), **_compiled(net),
-            **({"memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MEGABYTE} if host else {}),
+            **_sizes(net, own), **_compiled(net), **_memory(backend),
         }  # fmt: skip
 
 
@@ -86,6 +83,12 @@ def _compiled(net: Net) -> dict[str, int]:
     """Graphs compiled so far, of a session that can tell."""
     found = getattr(net.session, "compilations", None)
     return {} if found is None else {"compilations": found}
+
+
+def _memory(backend: BackendName) -> dict[str, float]:
+    """The peak of memory so far, of a framework that tells."""
+    found = peak_memory(backend)
+    return {} if found is None else {"memory_mb": found}
 
 
 def _sizes(net: Net, batch: Mapping[str, Any]) -> dict[str, int]:

@@ -1,8 +1,8 @@
 """Makes a device ready for measuring: determinism and precision set as far as it lets them, and all of it told.
 
 `porting/backends/<framework>/device.py` has `prepare(device) -> Device`, which changes the process it is called in: a
-worker's. A capture calls `prepare` here before it opens its session; `port doctor` does too, so what it shows is what a
-capture would run with.
+worker's; and, where the framework tells, `peak_memory(device)`, bytes, of a device that is no CPU. A capture calls
+`prepare` here before it opens its session; `port doctor` does too, so what it shows is what a capture would run with.
 """
 
 from __future__ import annotations
@@ -42,6 +42,25 @@ def prepare(backend: BackendName) -> Device:
     found: Device = import_module(f"porting.backends.{backend.known}.device").prepare(device)
     versions = {"porting": VERSION, "python": platform.python_version(), **found.versions}
     return Device(found.name, found.count, versions, {**found.switches, **recorded(os.environ)})
+
+
+MEGABYTE = 2.0**20
+
+
+def peak_memory(backend: BackendName) -> float | None:
+    """The most memory that the device has given this process so far, MB: of a CPU that of the process itself.
+
+    None where the framework does not tell, and of an emulated device.
+    """
+    if backend.options:
+        return None
+    if backend.kind == "cpu":
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MEGABYTE  # kilobytes, in which Linux counts
+    told = getattr(import_module(f"porting.backends.{backend.known}.device"), "peak_memory", None)
+    known = None if told is None else told(backend.device)
+    return None if known is None else known / MEGABYTE
 
 
 def describe(job: Mapping[str, Any], progress: Any) -> dict[str, Any]:

@@ -34,5 +34,11 @@ def prepare(device: str) -> Device:
     return Device(name, ms.hal.device_count(target), {"mindspore": ms.__version__}, switches)
 
 
+def peak_memory(device: str) -> int | None:
+    """Bytes of tensors at most, as the memory pool of the device has counted; None where it counts none."""
+    del device  # the process has one
+    return int(ms.runtime.max_memory_allocated()) or None
+
+
 def _deterministic() -> str:
     return str(ms.get_context("deterministic"))

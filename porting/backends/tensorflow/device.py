@@ -24,6 +24,11 @@ def prepare(device: str) -> Device:
     return Device(processor(), len(tf.config.list_logical_devices("CPU")), versions, switches)
 
 
+def peak_memory(device: str) -> int | None:
+    """Bytes of tensors at most, as the allocator of a GPU has counted; None of an NPU, of which nothing is told."""
+    return int(tf.config.experimental.get_memory_info("GPU:0")["peak"]) if device == "gpu" else None
+
+
 def _gpu() -> Device:
     if not tf.test.is_built_with_gpu_support():
         raise RuntimeError(f"TensorFlow {tf.__version__} is built without GPU support")

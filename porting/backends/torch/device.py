@@ -20,6 +20,13 @@ def prepare(device: str) -> Device:
     return Device(processor(), 1, versions, {**_common(), "mkldnn": str(torch.backends.mkldnn.enabled)})
 
 
+def peak_memory(device: str) -> int | None:
+    """Bytes of tensors at most, as the allocator of cuda or npu has counted; None of another device."""
+    allocator: Any = getattr(torch, device, None)
+    counted = getattr(allocator, "max_memory_allocated", None)
+    return None if counted is None else int(counted())
+
+
 def _common() -> dict[str, str]:
     return {
         "deterministic": str(torch.are_deterministic_algorithms_enabled()),
