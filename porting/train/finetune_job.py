@@ -92,7 +92,8 @@ def finetune(job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         notes += _gone_on(folder, same)
         if world().leads:
             _write_account(work, trainee, same, notes)
-        with trainee.arithmetic(), TrainLog(folder, work.data.per_epoch, every=run.log_steps) as log:
+        scaled = work.recipe.loss_scale.kind != "none"
+        with trainee.arithmetic(), TrainLog(folder, work.data.per_epoch, every=run.log_steps, scaled=scaled) as log:
             told = _telling(work, log, progress)
             last = train(trainee.session, work.data, plan, told, _judge(work))
         result = together(lambda: _result(work, trainee, folder, last, notes)) or {}
