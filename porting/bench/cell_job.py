@@ -42,6 +42,9 @@ VERB = "porting.bench.train_job:train_cell"
 QUIET = 1800.0
 """Seconds that a cell may tell nothing before it is taken to hang: a large model's graph takes minutes to compile."""
 
+ORDER = ("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+"""CUDA numbers devices by speed unless it is told to number them as NVML does, whose readings are the cell's."""
+
 FULL = (
     "out of memory", "outofmemory", "memoryerror", "resource_exhausted", "resourceexhausted", "bad_alloc",
     "can't allocate memory", "cannot allocate memory", "unable to allocate", "failed to alloc", "alloc memory failed",
@@ -131,8 +134,10 @@ def _reads(backend: BackendName, monitor: Monitor) -> str:
         return HOST
     maker, variable = VISIBLE[backend.kind]
     there = {one.device for one in monitor.readings if one.device.startswith(f"{maker}:")}
-    first = os.environ.get(variable, "0").split(",")[0].strip()
     if len(there) == 1:
         return there.pop()
-    wanted = f"{maker}:{first}"
+    name, order = ORDER
+    if maker == "nvidia" and os.environ.get(name, order) != order:
+        return ""
+    wanted = f"{maker}:{os.environ.get(variable, '0').split(',')[0].strip()}"
     return wanted if wanted in there else ""

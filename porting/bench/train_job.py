@@ -14,6 +14,7 @@ import numpy as np
 
 from porting.backends.found import Resolved
 from porting.backends.names import BackendName
+from porting.bench.cell_job import ORDER
 from porting.bench.corpus import split
 from porting.data.tasks import Task, task_named
 from porting.model.dropout import Dropout
@@ -45,6 +46,7 @@ GRAPHS = ("tensorflow", "mindspore")
 def train_cell(job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     """Train and evaluate. Returns what was measured, times in seconds of CLOCK_MONOTONIC. Raises: PortError."""
     progress({"pid": os.getpid()})
+    os.environ.setdefault(*ORDER)
     setting, backend, task = job["setting"], BackendName.parse(job["backend"]), task_named(job["setting"]["task"])
     asked = asked_of(job["model"], task, setting["checkpoints"], setting["seed"])
     spec, config = asked.spec, asked.configured()

@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 from bench_support import matrix, one, result
 
+from porting.backends.names import BackendName
 from porting.backends.protocol import Build
 from porting.bench import cell_job
 from porting.bench.cell import Cell, run_cells, run_here
 from porting.bench.corpus import COLA, POSITIVE, WORDS, from_files, generated, split
 from porting.bench.figures import FIGURES, OF_DEVICE, measured
+from porting.bench.monitor import Monitor
+from porting.bench.reading import Reading
 from porting.data.tasks import task_named
 from porting.errors import UsageError
 from porting.model.batch import check_batch
@@ -72,6 +75,29 @@ def test_a_device_that_is_not_there_is_told_with_what_was_looked_for(monkeypatch
     found = run("done", monkeypatch, "gpu")
     assert found["state"] == "not_run"
     assert "no sign of a GPU" in found["reason"]
+
+
+@pytest.mark.parametrize(
+    ("backend", "environ", "there", "reads"),
+    [
+        ("torch:cpu", {}, ["host", "nvidia:0"], "host"),
+        ("torch:npu,cube=hf32", {}, ["host"], "host"),
+        ("torch:cuda", {}, ["host", "nvidia:0", "nvidia:1"], "nvidia:0"),
+        ("torch:cuda", {"CUDA_VISIBLE_DEVICES": "1,0"}, ["nvidia:0", "nvidia:1"], "nvidia:1"),
+        ("torch:cuda", {"CUDA_VISIBLE_DEVICES": "GPU-8f6d"}, ["nvidia:0", "nvidia:1"], ""),
+        ("torch:cuda", {"CUDA_VISIBLE_DEVICES": "GPU-8f6d"}, ["nvidia:0"], "nvidia:0"),
+        ("torch:cuda", {"CUDA_DEVICE_ORDER": "FASTEST_FIRST"}, ["nvidia:0", "nvidia:1"], ""),
+        ("torch:cuda", {}, ["host"], ""),
+        ("mindspore:ascend", {"ASCEND_RT_VISIBLE_DEVICES": "3"}, ["ascend:0", "ascend:3"], "ascend:3"),
+    ],
+)
+def test_whose_readings_are_the_cells(backend, environ, there, reads, monkeypatch):
+    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "ASCEND_RT_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    monitor = Monitor(readings=tuple(Reading(0.0, device) for device in there))
+    assert cell_job._reads(BackendName.parse(backend), monitor) == reads
 
 
 def test_figures_are_those_of_the_steady_state():
