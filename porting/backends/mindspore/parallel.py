@@ -34,7 +34,8 @@ def begin(device: str, world: World) -> MindSporeCollective:
         init()
     except (RuntimeError, ValueError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UsageError(f"rank {world.rank}: MindSpore does not begin: {first}") from error
+        who = "msrun's scheduler" if world.rank < 0 else f"rank {world.rank}: MindSpore does not begin"
+        raise UsageError(f"{who}: {first}") from error
     if world.rank < 0:
         sys.exit(0)
     return MindSporeCollective()
