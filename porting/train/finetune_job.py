@@ -10,6 +10,7 @@ import fcntl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -94,8 +95,11 @@ def finetune(job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
             _write_account(work, trainee, same, notes)
         scaled = work.recipe.loss_scale.kind != "none"
         with trainee.arithmetic(), TrainLog(folder, work.data.per_epoch, every=run.log_steps, scaled=scaled) as log:
-            told = _telling(work, log, progress)
+            broken: list[int] = []
+            told = _telling(work, log, progress, broken)
             last = train(trainee.session, work.data, plan, told, _judge(work))
+        if broken:
+            notes += (f"the loss was not finite in {len(broken)} steps, first in step {broken[0]}",)
         result = together(lambda: _result(work, trainee, folder, last, notes)) or {}
         leave()
         return result
@@ -144,11 +148,16 @@ def _judge(work: Work) -> Judge | None:
     return Judge(run.eval_steps, evaluate, work.metric)
 
 
-def _telling(work: Work, log: TrainLog, progress: Progress) -> Callable[[Position, int, StepResult], None]:
+def _telling(
+    work: Work, log: TrainLog, progress: Progress, broken: list[int]
+) -> Callable[[Position, int, StepResult], None]:
+    """Writes a step down and tells of it. broken: takes the steps whose loss is not finite."""
     folder = Path(work.run.output)
 
     def told(place: Position, step: int, result: StepResult) -> None:
         log.told(place, step, result)
+        if not isfinite(result.loss):
+            broken.append(step)
         best = read_best(folder) if work.evaluated and place.batch == 0 else None
         said = f"loss {result.loss:.4g}" + (f", best {best.metric} {best.value:.4g}" if best else "")
         progress({"step": step, "steps": work.steps, "said": said})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -112,6 +113,11 @@ def test_an_overflow_is_skipped_and_the_scale_falls(tmp_path):
     assert found["skipped"] == len(skipped) < 6
     assert found["loss_scale"] == pytest.approx(1e7 / 2 ** len(skipped))
     assert all(np.isfinite(row["loss"]) for row in made.values())
+
+
+def test_a_loss_that_is_not_finite_is_said(tmp_path):
+    found = trained(options(tmp_path, epochs=2, learning_rate=1e30, recipe="adamw"))
+    assert re.fullmatch(r"the loss was not finite in \d+ steps, first in step \d+", found["notes"][-1])
 
 
 def test_another_run_in_the_same_folder_is_refused_by_what_differs(tmp_path):
