@@ -25,7 +25,7 @@ from porting.model.registry import model_named
 from porting.train.batches import Records, Shuffled
 from porting.train.best import BEST, read_best
 from porting.train.distill_data import content, records
-from porting.train.distill_judge import judge_of, metric_of
+from porting.train.distill_judge import ALONE, judge_of, metric_of
 from porting.train.distill_net import Open, open_net
 from porting.train.distill_options import required
 from porting.train.distill_pair import MODEL, Pair, pair
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from porting.terminal import Stepped
     from porting.train.state import Position
 
-TASKS: Mapping[Stage, str] = {"general": "general_distill", "1": "task_distill_1", "2": "task_distill_2"}
+_TASKS: Mapping[Stage, str] = {"general": "general_distill", "1": "task_distill_1", "2": "task_distill_2"}
 _EPOCHS: Mapping[Stage, str] = {"general": "epoch_size", "1": "td_phase1_epoch_size", "2": "td_phase2_epoch_size"}
 RUN = "run.json"
 Tell = Callable[[str], None]
@@ -103,9 +103,10 @@ def distill_task(options: Mapping[str, Any], tell: Tell, stepped: Stepped | None
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """A run that is ready to begin."""
+    """A run that is ready to begin. task: of the model's."""
 
     stage: Stage
+    task: str
     folder: Path
     options: Mapping[str, Any]
     pair: Pair
@@ -121,7 +122,7 @@ def _distil(
     schedule()
     leads = world().leads
     run = _prepared(options, stage, folder, begin)
-    net = open_net(run.options, TASKS[stage], run.pair, run.recipe)
+    net = open_net(run.options, run.task, run.pair, run.recipe)
     resolved = net.trainee.resolved
     emulated = (f"{resolved.backend}: {resolved.reason}",) if resolved.emulated else ()
     notes = (*emulated, *run.pair.notes, *net.notes, *idle(options, stage, run.recipe, resolved.backend.known))
@@ -156,8 +157,9 @@ def _prepared(options: Mapping[str, Any], stage: Stage, folder: Path, begin: Pat
     check_formats(_formats(options))
     found, spec = pair(options, stage, begin), model_named(MODEL)
     place = options["data_dir" if stage == "general" else "train_data_dir"]
+    task = _TASKS[stage] + ("_tokens" if stage == "2" and options["task_type"] == "ner" else "")
     learnt = records(place, options, spec, found.config, labels=found.labels)
-    learnt = replace(learnt, arrays={name: learnt.arrays[name] for name in spec.task(TASKS[stage]).features})
+    learnt = replace(learnt, arrays={name: learnt.arrays[name] for name in spec.task(task).features})
     size = (options["batch_size"] or (16 if stage == "general" else 32)) * world().size
     data = Shuffled(learnt, size, options["seed"] if options["do_shuffle"] else None)
     steps = options["train_steps"] or data.per_epoch * options[_EPOCHS[stage]]
@@ -166,7 +168,7 @@ def _prepared(options: Mapping[str, Any], stage: Stage, folder: Path, begin: Pat
         metric_of(options)
         held = records(options["eval_data_dir"], options, spec, found.config, labels=found.labels, judged=True)
         held = held if stage == "2" else None
-    return _Run(stage, folder, options, found, data, held, steps, recipe_for(options, stage, steps))
+    return _Run(stage, task, folder, options, found, data, held, steps, recipe_for(options, stage, steps))
 
 
 def _evaluated(options: Mapping[str, Any]) -> bool:
@@ -180,7 +182,7 @@ def _said(run: _Run, net: Open, teacher: str) -> dict[str, Any]:
     """What run.json says before the first step. identity: what makes two runs the same."""
     options, trainee = run.options, net.trainee
     identity = {
-        "task": TASKS[run.stage], "config": run.pair.config.to_dict(), "recipe": run.recipe.to_dict(),
+        "task": run.task, "config": run.pair.config.to_dict(), "recipe": run.recipe.to_dict(),
         "data": content(run.data.records), "batch_size": run.data.size, "shuffled_by": run.data.seed,
         "teacher": teacher, "student": net.begun, "dtype": options["dtype"], "seed": options["seed"],
         "dropout": options["dropout"], "framework": trainee.resolved.backend.known,
@@ -232,7 +234,7 @@ def _exported(run: _Run, net: Open, tell: Tell) -> list[str]:
     student = net.net.student(weights)
     write(run.folder / STUDENT, student, format="safetensors", overwrite=True)
     alone = {name: tensor for name, tensor in student.items() if not name.startswith(FIT)}
-    task = "student" if run.stage == "general" else "classification"
+    task = "student" if run.stage == "general" else ALONE[run.options["task_type"]]
     build = replace(net.trainee.build, task=task)
     formats = [kind for kind in _formats(run.options) if kind != "safetensors"]
     made = export(

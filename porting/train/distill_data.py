@@ -32,7 +32,8 @@ def records(
 ) -> Records:
     """All examples of a file or folder. labels: classes, None for text alone. judged: labels have to be there.
 
-    A student is not taught by labels; those that are there have to be the teacher's classes all the same.
+    Of task_type ner the labels are one for each token. A student is not taught by labels; those that are there have to
+    be the teacher's classes all the same.
 
     Raises: UsageError for a folder without records, a schema that is missing or lacks a column, sequences that are too
     long for the model; FormatError naming file and record.
@@ -55,7 +56,7 @@ def records(
     if shape[1] > bounds["seq"]:
         raise UsageError(f"{place}: sequences of {shape[1]}: the model takes {bounds['seq']} at most")
     for name in features:
-        wanted = shape if name in TEXT else shape[:1]
+        wanted = shape if name in TEXT or options.get("task_type") == "ner" else shape[:1]
         if found.arrays[name].shape != wanted:
             raise UsageError(f"{place}: {name}: wanted shape {wanted}, got {found.arrays[name].shape}")
     return found

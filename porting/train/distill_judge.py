@@ -13,6 +13,7 @@ from porting.errors import UsageError
 from porting.parity.subject import Subject
 from porting.train.batches import Records
 from porting.train.best import read_best
+from porting.train.distill_data import LABELS, TEXT, records
 from porting.train.evaluate import METRIC, metrics
 from porting.train.evaluation import evaluator
 from porting.train.loop import Judge
@@ -22,12 +23,17 @@ if TYPE_CHECKING:
     from porting.train.distill_pair import Pair
     from porting.train.log import TrainLog
 
+Evaluate = Callable[["Session"], dict[str, float]]
+
+ALONE = {"classification": "classification", "ner": "token_classification"}
+"""The task of a student alone, by the type of what it was distilled on."""
+
 _METHODS = {"acc": "accuracy", "bf1": "f1"}
 """ModelZoo's words for metrics."""
 
 
 def metric_of(options: Mapping[str, Any]) -> tuple[str, str]:
-    """The task whose metrics are taken, and the one by which the best is kept.
+    """The task whose metrics are taken, "" for accuracy alone, and the one by which the best is kept.
 
     Raises: UsageError for a metric that is not one of the task's.
     """
@@ -40,6 +46,28 @@ def metric_of(options: Mapping[str, Any]) -> tuple[str, str]:
     return task, asked
 
 
+def token_evaluator(records: Records, size: int) -> Evaluate:
+    """Accuracy over all tokens that the mask shows, padding left out: BERT's own, [CLS] and [SEP] included."""
+
+    def evaluate(session: Session) -> dict[str, float]:
+        said, wanted = [], []
+        for start in range(0, records.count, size):
+            batch = {name: records.arrays[name][start : start + size] for name in TEXT}
+            shown = batch["input_mask"] == 1
+            said.append(session.forward(batch)["logits"].argmax(-1)[shown])
+            wanted.append(records.arrays[LABELS][start : start + size][shown])
+        return metrics("", np.concatenate(said), np.concatenate(wanted))
+
+    return evaluate
+
+
+def _evaluator(held: Records, options: Mapping[str, Any], labels: int) -> Evaluate:
+    task, size = metric_of(options)[0], options["eval_batch_size"]
+    if options["task_type"] == "ner":
+        return token_evaluator(held, size)
+    return evaluator(held, task=task, size=size, labels=labels)
+
+
 def judge_of(
     held: Records,
     options: Mapping[str, Any],
@@ -49,8 +77,7 @@ def judge_of(
     tell: Callable[[str], None],
 ) -> Judge:
     """Evaluates as options say, and writes a better metric into the log as MindSpore's scripts print it."""
-    task, metric = metric_of(options)
-    evaluate = evaluator(held, task=task, size=options["eval_batch_size"], labels=pair.labels or 0)
+    metric, evaluate = metric_of(options)[1], _evaluator(held, options, pair.labels or 0)
 
     def judged(session: Session) -> dict[str, float]:
         found, best = evaluate(session), read_best(folder)
@@ -65,7 +92,6 @@ def judge_of(
 def evaluate_student(options: Mapping[str, Any], tell: Callable[[str], None]) -> dict[str, float]:
     """Evaluate a student alone (do_train false). Raises: PortError."""
     from porting.model.registry import model_named
-    from porting.train.distill_data import records
     from porting.train.distill_net import backend_of
     from porting.train.distill_options import required
     from porting.train.distill_pair import MODEL, student_values
@@ -78,11 +104,11 @@ def evaluate_student(options: Mapping[str, Any], tell: Callable[[str], None]) ->
     labels = labels_of(part(place, "student"))
     if labels is None:
         raise UsageError(f"{place}: has no classifier: it is no student of task distillation")
-    task, _ = metric_of(options)
+    task = ALONE[options["task_type"]]
     held = records(options["eval_data_dir"], options, spec, config, labels=labels, judged=True)
-    subject = Subject(spec.name, config.to_dict(), "classification", labels, checkpoint=str(place))
+    subject = Subject(spec.name, config.to_dict(), task, labels, checkpoint=str(place))
     trainee = open_trainee(subject, backend_of(options), compute=options["dtype"], mode=options["mode"])
     with trainee.arithmetic():
-        found = evaluator(held, task=task, size=options["eval_batch_size"], labels=labels)(trainee.session)
+        found = _evaluator(held, options, labels)(trainee.session)
     tell(", ".join(f"{name} {value:.6f}" for name, value in found.items()))
     return found

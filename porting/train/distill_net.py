@@ -19,7 +19,7 @@ from porting.parity.capture_job import FRAMEWORKS, arithmetic, device_name
 from porting.parity.naming import naming_of
 from porting.parity.prepare import canonical_dialect, content_hash
 from porting.train.distill_pair import MODEL, Pair
-from porting.train.distill_weights import Net
+from porting.train.distill_weights import HEAD, POOLER, Net
 from porting.train.initial import initial_weights
 from porting.train.parallel import meet
 from porting.train.start import Trainee
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from porting.backends.protocol import Array, Session
 
 _KINDS: Mapping[str, Kind] = {"Ascend": "npu", "GPU": "gpu", "CPU": "cpu"}
-_TEACHES = "task_distill_2"
-"""The task whose loss is of the teacher's logits."""
+_TEACHES = {"task_distill_2": (HEAD, POOLER), "task_distill_2_tokens": (HEAD,)}
+"""Tasks whose loss is of the teacher's logits, and what of the teacher they are made by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def open_net(options: Mapping[str, Any], task: str, pair: Pair, recipe: Recipe) 
         run = import_module(f"porting.backends.{backend.known}.run")
         session: Session = run.open_session(spec, pair.config, build, recipe)
         naming = naming_of(spec, pair.config, build, FRAMEWORKS[backend.known], session.parameters)
-        net = Net.of(naming, spec.family, canonical_dialect(spec), soft=task == _TEACHES)
+        net = Net.of(naming, spec.family, canonical_dialect(spec), _TEACHES.get(task, ()))
 
         def draw(names: Iterable[str]) -> Mapping[str, Array]:
             return initial_weights(pair.config, naming.shapes, seed=options["seed"], only=tuple(names))

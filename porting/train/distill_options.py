@@ -18,6 +18,13 @@ from porting.train.options import read_options
 Command = Literal["general", "task"]
 
 
+_FROM_ONE = (
+    *("epoch_size", "td_phase1_epoch_size", "td_phase2_epoch_size", "batch_size", "eval_batch_size", "num_labels"),
+    *("scale_window", "max_ckpt_num", "data_sink_steps"),
+)
+"""Numbers that make no sense as 0."""
+
+
 @dataclass(frozen=True, slots=True)
 class Option:
     """One option. kind: of its value. default: None where it has none, or one that `what` tells.
@@ -31,6 +38,11 @@ class Option:
     what: str
     command: Command | Literal["both"] = "both"
     choices: tuple[str, ...] = ()
+
+    @property
+    def least(self) -> int:
+        """Of a number."""
+        return int(self.name in _FROM_ONE)
 
     @property
     def flag(self) -> str:
@@ -67,8 +79,10 @@ OPTIONS: tuple[Option, ...] = (
     Option("eval_data_dir", Path, None, "Records to evaluate on in phase 2.", "task"),
     Option("schema_dir", Path, None, "The schema.json of TFRecords, or its folder; default: beside the records."),
     Option("dataset_type", str, "tfrecord", "tfrecord or mindrecord.", choices=("tfrecord", "mindrecord")),
-    Option("task_name", str, None, "SST-2, MNLI, QNLI, TNEWS …: labels, and the metric of the best.", "task"),
-    Option("task_type", str, "classification", "classification; ner is refused.", "task", ("classification", "ner")),
+    Option("task_name", str, None, "SST-2, MNLI, QNLI, TNEWS …: labels, and the metric of the best; not of ner.",
+           "task"),
+    Option("task_type", str, "classification", "classification, or ner: a class for each token.", "task",
+           ("classification", "ner")),
     Option("num_labels", int, None, "Classes; default: those of the teacher's head.", "task"),
     Option("assessment_method", str, None, "Metric of the best: accuracy, f1, matthews …; default: the task's.",
            "task"),
@@ -168,7 +182,7 @@ def _valued(option: Option, value: Any) -> Any:
         raise wrong from None
     if option.kind is int and found != float(value):
         raise wrong
-    if isinstance(found, int | float) and not (found >= 0 and math.isfinite(found)):
+    if isinstance(found, int | float) and not (found >= option.least and math.isfinite(found)):
         raise wrong
     words_of = {word.lower(): word for word in option.choices}
     if option.choices and found.lower() not in words_of:
@@ -179,6 +193,5 @@ def _valued(option: Option, value: Any) -> Any:
 def _wanted(option: Option) -> str:
     if option.choices:
         return ", ".join(option.choices[:-1]) + " or " + option.choices[-1]
-    return {bool: "true or false", int: "a whole number, at least 0", float: "a number, at least 0"}.get(
-        option.kind, "text"
-    )
+    numbers = {int: f"a whole number, at least {option.least}", float: "a number, at least 0"}
+    return {bool: "true or false", **numbers}.get(option.kind, "text")

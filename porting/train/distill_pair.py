@@ -112,10 +112,8 @@ def _told(options: Mapping[str, Any], name: str) -> bool:
 
 def _labels(options: Mapping[str, Any], place: Path, there: int | None) -> int:
     """Classes of task distillation: those of the teacher's head. Raises: UsageError for others, or no head."""
-    if options["task_type"] == "ner":
-        raise UsageError(
-            "task_type ner: is not trained here; the nets of task_distill_2_tokens are there, no evaluation"
-        )
+    if options["task_type"] == "ner" and options["task_name"] is not None:
+        raise UsageError(f"task_name {options['task_name']}: is a task of sentences; without it --num-labels tells ner")
     if there is None:
         raise UsageError(f"{place}: has no classifier: a teacher is fine-tuned on the task first (port finetune)")
     told = {"num_labels": options["num_labels"]}

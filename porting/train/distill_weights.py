@@ -32,10 +32,10 @@ Role = Literal["teacher", "student"]
 TEACHER = "teacher."
 FIT = "fit_dense."
 HEAD = "classifier."
+POOLER = ".pooler."
 STUDENT = "student.safetensors"
 """What a run leaves of its student, under PyTorch's names, fit_dense included: what the next one begins with."""
 _FAMILIES = ("tinybert", "bert")
-_POOLER = ".pooler."
 _LAYER = "bert.encoder.layer."
 
 
@@ -74,19 +74,19 @@ def labels_of(tensors: Mapping[str, Array]) -> int | None:
 class Net:
     """What a net's weights are made of, and where they go.
 
-    names: PyTorch's of the net's parameters, by those of the family's first dialect. soft: the loss is of logits, so
-    that the teacher has to have a pooler and a classifier.
+    names: PyTorch's of the net's parameters, by those of the family's first dialect. needed: parts of names that the
+    teacher has to have beside its encoder (`classifier.`), because the loss reads them.
     """
 
     naming: Naming
     names: Mapping[str, str]
-    soft: bool
+    needed: tuple[str, ...]
 
     @classmethod
-    def of(cls, naming: Naming, family: str, dialect: str, *, soft: bool) -> Net:
+    def of(cls, naming: Naming, family: str, dialect: str, needed: tuple[str, ...]) -> Net:
         """Of a session's naming."""
         found = names_in(family, dialect, "hf", tuple(naming.shapes))
-        return cls(naming, {name: named.name for name, named in found.items()}, soft)
+        return cls(naming, {name: named.name for name, named in found.items()}, needed)
 
     def assembled(
         self,
@@ -131,8 +131,8 @@ class Net:
 
     def _wanted(self, name: str, *, whole: bool) -> bool:
         if name.startswith(TEACHER):
-            return self.soft or not (_POOLER in name or HEAD in name)
-        return whole and not (name.startswith((FIT, HEAD)) or _POOLER in name)
+            return any(part in name for part in self.needed) or not (POOLER in name or HEAD in name)
+        return whole and not (name.startswith((FIT, HEAD)) or POOLER in name)
 
     def student(self, native: Mapping[str, Array]) -> dict[str, Array]:
         """The student and fit_dense of a session's weights, under PyTorch's names."""

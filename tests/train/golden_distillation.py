@@ -37,7 +37,8 @@ def write_records(folder, *, mindrecord=False, label_ids=None):
     """The 40 golden examples in their order, with a schema. label_ids: in place of theirs. Returns the file."""
     inputs = {name: array.reshape(STEPS * BATCH, -1) for name, array in arrays("train_inputs").items()}
     if label_ids is not None:
-        inputs["label_ids"] = np.full_like(inputs["label_ids"], label_ids)
+        shape = np.shape(label_ids) or inputs["label_ids"].shape
+        inputs["label_ids"] = np.broadcast_to(label_ids, shape)
     rows = [{name: array[i].tolist() for name, array in inputs.items()} for i in range(STEPS * BATCH)]
     if mindrecord:
         from porting.backends.mindspore.mindrecord import MindRecordWriter
@@ -47,7 +48,10 @@ def write_records(folder, *, mindrecord=False, label_ids=None):
             writer.write(rows)
             writer.commit()
         return path
-    columns = (*integers(("input_ids", "input_mask", "segment_ids"), 16), *integers(("label_ids",), 1))
+    columns = (
+        *integers(("input_ids", "input_mask", "segment_ids"), 16),
+        *integers(("label_ids",), inputs["label_ids"].shape[1]),
+    )
     (folder / "schema.json").write_text(to_json(columns))
     path = folder / "train.tfrecord"
     path.write_bytes(b"".join(frame(encode_example(row)) for row in rows))

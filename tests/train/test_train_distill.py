@@ -244,7 +244,9 @@ BROKEN = {
     ),
     "a task of other classes": (None, {"task_name": "SST-2"}, UsageError, "wanted 2 classes, the teacher's classifier"),
     "a regression": (None, {"task_name": "STS-B"}, UsageError, "is a regression, and classes are distilled"),
-    "tokens": (None, {"task_type": "ner"}, UsageError, "task_type ner: is not trained here"),
+    "classes of sentences for tokens": (
+        None, {"task_type": "ner"}, UsageError, r"label_ids: wanted shape \(40, 16\), got \(40,\)",
+    ),
     "MindRecord by a TFRecord's name": (
         None, {"dataset_type": "mindrecord"}, UsageError, "is no MindRecord by its name; --dataset-type tfrecord reads",
     ),
@@ -376,3 +378,19 @@ def test_two_processes_train_as_one(tmp_path):
     found = np.array(list(losses(tmp_path / "run").values()))
     assert np.abs(found - arrays("trajectory")["gd/loss"]).max() <= TRAJECTORY
     assert done.stdout.count("teacher: as it was") == 1
+
+
+def test_tokens_are_distilled_and_evaluated(tmp_path):
+    pytest.importorskip("torch")
+    made = options(tmp_path, "td1", train_steps=4, export="ckpt", task_type="ner")
+    data = write_records(tmp_path, label_ids=np.arange(40 * 16).reshape(40, 16) % 3)
+    made |= {"phase": "both", "do_eval": True, "eval_data_dir": data}
+    lines = []
+    _, two = distill_task(made, lines.append)
+    found = student(two.student)
+    assert two.best is not None
+    assert json.loads((two.folder / "run.json").read_text())["identity"]["task"] == "task_distill_2_tokens"
+    assert losses(two.folder)[1] != pytest.approx(arrays("trajectory")["td2/loss"][0], abs=1e-4)
+    alone = made | {"load_td1_ckpt_path": two.folder / "student.ckpt"}
+    assert evaluate_student(alone, lines.append)["accuracy"] == two.best[1]
+    assert "fit_dense.weight" in found

@@ -42,10 +42,12 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"epoch_size": "x"}, "epoch_size: wanted a whole number, at least 0, got x"),
-        ({"epoch_size": -1}, "epoch_size: wanted a whole number, at least 0, got -1"),
-        ({"epoch_size": 1.5}, "epoch_size: wanted a whole number, at least 0, got 1.5"),
-        ({"batch_size": True}, "batch_size: wanted a whole number, at least 0, got True"),
+        ({"epoch_size": "x"}, "epoch_size: wanted a whole number, at least 1, got x"),
+        ({"save_ckpt_step": -1}, "save_ckpt_step: wanted a whole number, at least 0, got -1"),
+        ({"epoch_size": 1.5}, "epoch_size: wanted a whole number, at least 1, got 1.5"),
+        ({"batch_size": True}, "batch_size: wanted a whole number, at least 1, got True"),
+        ({"batch_size": 0}, "batch_size: wanted a whole number, at least 1, got 0"),
+        ({"data_sink_steps": "0"}, "data_sink_steps: wanted a whole number, at least 1, got 0"),
         ({"do_shuffle": "yes"}, "do_shuffle: wanted true or false, got yes"),
         ({"device_target": "TPU"}, "device_target: wanted Ascend, GPU or CPU, got TPU"),
         ({"learning_rate": "nan"}, "learning_rate: wanted a number, at least 0, got nan"),
