@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
+from unicodedata import east_asian_width
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = (), indent: str = "") -> list[str]:
@@ -15,15 +16,22 @@ def aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = (), indent: st
     >>> aligned([("a", "1"), ("bc", "10")], right=[1])
     ['a    1', 'bc  10']
     """
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return [
-        indent
-        + "  ".join(
-            cell.rjust(width) if i in right else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    widths = [max(width(cell) for cell in column) for column in zip(*rows, strict=True)]
+
+    def padded(i: int, cell: str) -> str:
+        room = " " * (widths[i] - width(cell))
+        return room + cell if i in right else cell + room
+
+    return [indent + "  ".join(padded(i, cell) for i, cell in enumerate(row)).rstrip() for row in rows]
+
+
+def width(text: str) -> int:
+    """Columns of a terminal that a text takes: two for a Chinese character.
+
+    >>> width("L0 \N{CJK UNIFIED IDEOGRAPH-6743}")
+    5
+    """
+    return len(text) if text.isascii() else sum(1 + (east_asian_width(one) in "WF") for one in text)
 
 
 def shown(value: float | None) -> str:
