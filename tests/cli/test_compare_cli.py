@@ -83,8 +83,10 @@ def test_json_is_all_there_is(port: Port, tmp_path: Path, floor: Path) -> None:
 def test_core_leaves_measures_out(port: Port, tmp_path: Path) -> None:
     sides = save(tmp_path / "a"), save(tmp_path / "b", noise=9)
     core, every = (json.loads(port("compare", *sides, "--json", *extra).out) for extra in (["--core"], []))
-    assert core["deviations"][0]["cosine"] is None
-    assert every["deviations"][0]["cosine"] == pytest.approx(1)
+    for name in ("mean_rel", "p95_rel", "mean_ulp", "max_ulp"):
+        assert core["deviations"][0][name] is None, name
+        assert every["deviations"][0][name] is not None, name
+    assert core["deviations"][0]["cosine"] == pytest.approx(1), "it comes with the squares"
     assert core["deviations"][0]["rel_l2"] == every["deviations"][0]["rel_l2"]
 
 
