@@ -219,7 +219,7 @@ def _convert(file: Path, target: Path, request: Request, report: Callable[[int],
     framed = request.kind == "tfrecord"
     encoder = Encoder(request.tokens.layout(request.length), request.task.regression)
     schema = encoder.layout.schema(regression=request.task.regression)
-    require_schema(target.parent, schema, overwrite=request.overwrite)
+    require_schema(target.parent, schema, overwrite=request.overwrite, mindrecord=not framed)
     job = Job(request.tokens, source, request.task, request.length, framed)
     workers = request.workers or min(cores(), 1 + file.stat().st_size // SMALL)
     kind, count = TFRecordSink if framed else MindRecordSink, Count()

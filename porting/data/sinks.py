@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -95,21 +96,28 @@ class MindRecordSink:
         self._writer.__exit__(kind, error, trace)
 
 
-def require_schema(folder: Path, schema: Schema, *, overwrite: bool) -> None:
+def require_schema(folder: Path, schema: Schema, *, overwrite: bool, mindrecord: bool = False) -> None:
     """See that a folder's schema.json, if there is one, is this one: records of two shapes must not share it.
 
     Raises: UsageError if it is another, unless `overwrite`.
     """
     path = folder / SCHEMA
-    if path.exists() and not overwrite and read_schema(path) != schema:
+    if path.exists() and not overwrite and read_schema(path) != _stored(schema, mindrecord=mindrecord):
         raise UsageError(f"{path}: describes other records than those asked for; --overwrite replaces it")
 
 
 def write_schema(folder: Path, schema: Schema, *, mindrecord: bool = False) -> None:
     """Write a folder's schema.json."""
-    text = to_json(schema)
+    text = to_json(_stored(schema, mindrecord=mindrecord))
     if mindrecord:
-        text = json.dumps({**json.loads(text), "datasetType": "MindRecord"}, indent=1).replace("int64", "int32") + "\n"
+        text = json.dumps({**json.loads(text), "datasetType": "MindRecord"}, indent=1) + "\n"
     with Output(folder, [SCHEMA], overwrite=True) as output:
         output.write(0, 0, text.encode())
         output.commit()
+
+
+def _stored(schema: Schema, *, mindrecord: bool) -> Schema:
+    """The columns as a file holds them: whole numbers have 32 bits in a MindRecord."""
+    if not mindrecord:
+        return schema
+    return tuple(replace(column, dtype={"int64": "int32"}.get(column.dtype, column.dtype)) for column in schema)

@@ -13,15 +13,15 @@ from porting.data.tasks import TASKS, Task
 from porting.data.vocabulary import require_fit
 from porting.errors import FormatError, UsageError
 from porting.model.spec import Config, Feature, ModelSpec
-from porting.train.batches import Records, limits, load
+from porting.train.batches import MINDRECORD, Records, columns_of, limits, load
 from porting.train.evaluation import LABELS
 
 LABEL, REAL = "label_ids", "is_real_example"
 """Columns of the records: the label, whatever its kind, and 0 where an example only fills a batch."""
 
 SCHEMA = "schema.json"
-_KINDS = {"int32": "int64", "float32": "float32"}
-"""A feature's dtype in a record."""
+_KINDS = {"int32": ("int64", "int32"), "float32": ("float32",)}
+"""A feature's dtypes in a record: the first in a TFRecord, whole numbers of 32 bits in a MindRecord."""
 _VOCABULARY = ("vocab_size", "n_token")
 
 
@@ -47,11 +47,13 @@ def read_examples(
 ) -> Records:
     """All examples of these files, as a session takes them; those that only fill a batch are left out.
 
-    schema: None for the schema.json beside the first file. labelled: refuse what is known to be a test set.
+    schema: None for the schema.json beside the first file; a MindRecord has its own. labelled: refuse what is known to
+    be a test set.
     Raises: UsageError for a schema, a vocabulary or a task that does not fit the model; FormatError by file and record.
     """
-    place = schema or files[0].parent / SCHEMA
-    columns = read_schema(place)
+    packed = schema is None and files[0].suffix == MINDRECORD
+    place = files[0] if packed else schema or files[0].parent / SCHEMA
+    columns = columns_of(place) if packed else read_schema(place)
     chosen = _features(place, columns, wanted)
     for file in files:
         check_account(file, wanted.spec, wanted.config, task=wanted.glue.name, labelled=labelled)
@@ -92,8 +94,8 @@ def _features(place: Path, columns: Schema, wanted: Wanted) -> dict[str, str]:
 
 
 def _check_column(place: Path, column: Column, feature: Feature, wanted: Wanted) -> None:
-    kind = _KINDS[feature.dtype]
-    if column.dtype != kind:
+    kind, *others = _KINDS[feature.dtype]
+    if column.dtype not in (kind, *others):
         why = {
             "input_mask": "BERT's layout has 1 for tokens, XLNet's 1 for padding as float32: make the records with "
             "the model's own vocabulary file",

@@ -349,6 +349,9 @@ def test_mindrecord_holds_the_same_features(task: str, port: Port, tmp_path: Pat
         assert ours.dtype == (np.float32 if theirs[name].dtype == np.float32 else np.int32)
     schema = tmp_path / "mindrecord" / "schema.json"
     assert port("data", "inspect", tmp_path / "mindrecord" / "dev.mindrecord", "--schema", schema).code == 0
+    again = ["--format", "mindrecord", "--max-seq-length", 32, "--split", "dev"]
+    beside = tmp_path / "mindrecord" / "more.mindrecord"  # which the schema that lies there describes too
+    assert port("data", "glue", task, source, "-o", beside, "--vocab", VOCAB, *again).err == ""
 
 
 @pytest.mark.mindspore

@@ -42,6 +42,29 @@ def test_each_model_is_given_its_features(tmp_path, model, style, features):
     assert found.arrays["input_ids"].shape == (24, LENGTH)
 
 
+@pytest.mark.mindspore
+def test_a_mindrecord_gives_the_same_examples(tmp_path):
+    pytest.importorskip("mindspore")
+    from porting.data.glue import Request, glue_to_records
+    from porting.data.tokenizing import tokens_of
+
+    vocabulary = tmp_path / "vocab.txt"
+    vocabulary.write_text(
+        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{n}" for n in range(45))]) + "\n"
+    )
+    source = tmp_path / "train.tsv"
+    source.write_text("sentence\tlabel\nw1 w2\t1\nw3\t0\n")
+    found = []
+    for kind in ("tfrecord", "mindrecord"):
+        asked = Request(task_named("sst-2"), tokens_of(vocabulary, None), length=12, kind=kind, pad_to=3)
+        (account,) = glue_to_records([source], tmp_path / kind, asked)
+        found.append(read_examples([account.output], wanted()))
+    assert found[0].count == found[1].count == 2
+    assert {name: array.tolist() for name, array in found[0].arrays.items()} == {
+        name: array.tolist() for name, array in found[1].arrays.items()
+    }
+
+
 def test_padding_examples_are_left_out_and_values_are_values(tmp_path):
     found = read_examples([write_records(tmp_path, count=5, padding=3, regression=True)], wanted(task="sts-b"))
     assert found.count == 5
