@@ -12,6 +12,7 @@ Rank 0 writes what all have in common (`World.leads`).
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -120,13 +121,14 @@ def meet(backend: BackendName) -> Ranks | None:
     Raises: UsageError for a launcher of another framework, and where they do not meet; MismatchError for a rank table
     (RANK_TABLE_FILE) that is not this world's.
     """
+    schedule()
     here = world()
-    if here.size == 1 and here.leads:
+    if here.size == 1:
         return None
     wanted, launcher = ("mindspore", "msrun") if "MS_ROLE" in os.environ else ("torch", "torchrun")
     if backend.known != wanted or backend.options:
         raise UsageError(f"backend {backend}: {launcher} starts {wanted} on devices that are there")
-    if os.environ.get(_TABLE) and here.rank >= 0:
+    if os.environ.get(_TABLE):
         from porting.train.rank_place import check_place
 
         check_place(Path(os.environ[_TABLE]), here, os.environ)
@@ -155,8 +157,11 @@ def schedule() -> None:
 
     Raises: UsageError where a rank has ended before the others.
     """
-    if world().rank < 0:
-        import_module("porting.backends.mindspore.parallel").begin("cpu", world())
+    here = world()
+    if here.rank < 0 and here.size > 1:
+        import_module("porting.backends.mindspore.parallel").begin("cpu", here)
+    if here.rank < 0:
+        sys.exit(0)
 
 
 @cache

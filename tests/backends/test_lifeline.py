@@ -16,7 +16,7 @@ import sys, time
 from pathlib import Path
 from porting.backends import lifeline
 folder, rank, size, does = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-lifeline.GRACE, limit = 0.3, 1.5
+lifeline.GRACE, limit = 0.3, 1.0
 lifeline.BEAT = 0.2
 def exchange(said):
     (folder / f".{rank}").write_bytes(said)
@@ -33,7 +33,7 @@ if does == "freezes":
     import signal, os
     os.kill(os.getpid(), signal.SIGSTOP)
 if does == "works":
-    time.sleep(1.5)
+    time.sleep(0.8)
     print("has worked", flush=True)
     sys.exit(0)
 with line.waiting():
@@ -86,7 +86,7 @@ def test_a_rank_that_gives_no_sign_of_life_is_named(tmp_path):
     codes, errors, _ = ran(tmp_path, "waits", "freezes")
     assert codes[0] == 2
     assert "rank 1 (process " in errors[0]
-    assert "has given no sign of life for 1.5 s" in errors[0]
+    assert "has given no sign of life for 1 s" in errors[0]
 
 
 def test_who_does_not_know_the_token_is_no_rank():
@@ -108,7 +108,8 @@ def test_ranks_that_do_not_come_are_named(monkeypatch):
         lifeline._accepted(server, 3, "0123456789abcdef")
 
 
-def test_a_failure_is_given_time_to_be_understood():
+def test_a_failure_is_given_time_to_be_understood(monkeypatch):
+    monkeypatch.setattr(lifeline, "GRACE", 0.6)
     ended, line = [], lifeline.Lifeline(0, ["", "process 5 on there"])
     line.end = ended.append
     one, two = socket.socketpair()

@@ -107,6 +107,15 @@ def test_a_launcher_starts_its_own_framework_only(monkeypatch):
         meet(BackendName.parse("torch:cpu"))
 
 
+def test_the_scheduler_of_one_rank_has_nothing_to_do(monkeypatch):
+    monkeypatch.setenv("MS_ROLE", "MS_SCHED")
+    monkeypatch.setenv("MS_WORKER_NUM", "1")
+    for serve in (schedule, lambda: meet(BackendName.parse("mindspore:cpu"))):
+        with pytest.raises(SystemExit) as ended:
+            serve()
+        assert ended.value.code == 0
+
+
 def test_parts_are_the_whole_batch_in_its_order():
     whole = Shuffled(Records({"x": np.arange(22), "y": np.arange(44).reshape(22, 2)}, 22), 6, seed=3)
     parts = [Part(whole, World(rank, 3, rank)) for rank in range(3)]

@@ -37,22 +37,26 @@ def rows(folder):
     return [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("phase", ["gd", "td2"])
-def test_distillation_by_two_makes_the_golden_trajectory(phase, tmp_path):
-    pytest.importorskip("torch")
-    made = options(tmp_path, phase, batch_size=2)
+@pytest.mark.parametrize(("framework", "phase"), [("torch", "gd"), ("torch", "td2"), ("mindspore", "td2")])
+def test_distillation_by_two_makes_the_golden_trajectory(framework, phase, tmp_path):
+    pytest.importorskip(framework)
+    made = options(tmp_path, phase, batch_size=2, backend=f"{framework}:cpu")
     (tmp_path / "options").write_bytes(pickle.dumps({**made, "command": "general" if phase == "gd" else "task"}))
     (tmp_path / "distils.py").write_text(DISTILS)
-    command = [sys.executable, *TWO, str(tmp_path / "distils.py"), str(tmp_path / "options")]
-    inherited = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=inherited, capture_output=True, text=True, timeout=200, check=False)
+    if framework == "torch":
+        command = [sys.executable, *TWO, str(tmp_path / "distils.py"), str(tmp_path / "options")]
+        inherited = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, env=inherited, capture_output=True, text=True, timeout=200, check=False)
+        said = done.stdout
+    else:
+        done, said = by_msrun(tmp_path, tmp_path / "distils.py", tmp_path / "options")
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "run"
     found = np.array([row["loss"] for row in rows(folder)])
     assert len(found) == STEPS
     assert np.abs(found - arrays("trajectory")[f"{phase}/loss"]).max() <= TRAJECTORY
     assert [path.name for path in states(folder)] == [f"state-{STEPS:08d}.safetensors"]
-    assert done.stdout.count("student.safetensors") == 1
+    assert said.count("student.safetensors") == 1
 
 
 def test_finetune_by_two_is_finetune_by_one(tmp_path):
@@ -81,7 +85,7 @@ def by_msrun(folder, *words):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [str(Path(sys.executable).parent / "msrun"), "--worker_num=2", "--local_worker_num=2", "--join=True"]
-    command += [f"--master_port={port}", f"--log_dir={folder / 'log'}", "python", str(SUBJECT), *map(str, words)]
+    command += [f"--master_port={port}", f"--log_dir={folder / 'log'}", "python", *map(str, words)]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     inherited = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": path}
     done = subprocess.run(command, cwd=folder, env=inherited, capture_output=True, text=True, timeout=300, check=False)
@@ -92,7 +96,7 @@ def test_two_processes_of_mindspore_train_as_one(tmp_path):
     pytest.importorskip("mindspore")
     cases = "classification,mlm"
     assert launched("mindspore", cases, 4, tmp_path / "one").returncode == 0
-    done, log = by_msrun(tmp_path, "mindspore", cases, 4, tmp_path / "two")
+    done, log = by_msrun(tmp_path, SUBJECT, "mindspore", cases, 4, tmp_path / "two")
     assert done.returncode == 0, log
     for case in cases.split(","):
         wanted, weights = left(tmp_path / "one", case, 0)
@@ -134,6 +138,6 @@ def test_a_rank_of_mindspore_that_dies_ends_the_other_with_its_name(tmp_path):
 
 def test_a_part_of_a_sum_that_mindspore_cannot_weight_is_refused(tmp_path):
     pytest.importorskip("mindspore")
-    done, log = by_msrun(tmp_path, "mindspore", "pretraining", 2, tmp_path / "two")
+    done, log = by_msrun(tmp_path, SUBJECT, "mindspore", "pretraining", 2, tmp_path / "two")
     assert done.returncode != 0
     assert "MindSpore weights a loss on several devices as a whole; its parts want mlm.loss " in log

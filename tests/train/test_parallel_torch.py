@@ -22,7 +22,7 @@ CASES = ("classification", "mlm", "pretraining", "overflow")
 CLOSE = 3e-6
 """Of weights and losses after four steps. Sums over a batch of four are taken as two sums of two: a rounding of 6e-8 of
 each value; an update is at most lr = 1e-2 times what Adam makes of it, and four steps add up: 4e-7 is the most that was
-seen. Shares that were wrong (1/2 where labels are unequally many) differ by 1e-3."""
+seen. With shares of 1/2 where labels are unequally many the weights differ by 0.1."""
 
 
 def launched(*words, launcher=(), **variables):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +25,7 @@ _BUCKET = 1 << 24
 def begin(device: str, world: World) -> MindSporeCollective:
     """Make this rank's device the process's own, and meet the others. device: cpu or ascend.
 
-    In msrun's scheduler, which runs the same command and trains nothing, it ends the process when all have ended.
+    In msrun's scheduler, which runs the same command and trains nothing, it returns or ends when all have ended.
     Raises: UsageError where that cannot be done.
     """
     try:
@@ -36,8 +35,6 @@ def begin(device: str, world: World) -> MindSporeCollective:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         who = "msrun's scheduler" if world.rank < 0 else f"rank {world.rank}: MindSpore does not begin"
         raise UsageError(f"{who}: {first}") from error
-    if world.rank < 0:
-        sys.exit(0)
     return MindSporeCollective()
 
 
