@@ -23,6 +23,7 @@ from porting.train.parallel import Part, meet, schedule, world
 from porting.train.rank_place import check_place
 from porting_bert.config import BertConfig
 from porting_bert.spec import SPEC
+from porting_xlnet.spec import SPEC as XLNET
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
 MSRUN = {"MS_ROLE": "MS_WORKER", "MS_NODE_ID": "3", "RANK_ID": "3", "MS_WORKER_NUM": "8", "DEVICE_ID": "1"}
@@ -164,6 +165,19 @@ def test_a_part_without_labels_counts_nothing_and_breaks_nothing():
         {"loss": 1.0},
         {"loss": 1.0},
     ]
+
+
+def test_a_part_whose_loss_is_not_defined_is_refused():
+    def share(rank, team):
+        try:
+            return team.shares(XLNET.task("pretraining"), {"target_mask": np.full((1, 3), float(rank), np.float32)})
+        except UsageError as error:
+            return str(error)
+
+    refused, whole = everywhere(share)
+    assert refused == "target_mask: nothing in the part of rank 0 counts: a larger batch"
+    assert whole == {"loss": 1.0}
+    assert everywhere(lambda _, team: team.shares(XLNET.task("pretraining"), {})) == [{"loss": 0.5}] * 2
 
 
 def test_every_rank_hears_what_each_says():

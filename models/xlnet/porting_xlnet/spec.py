@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from porting.errors import UsageError
-from porting.model.spec import Feature, ModelSpec, Site, Tap, Task
+from porting.model.spec import Feature, Mean, ModelSpec, Site, Tap, Task
 from porting_xlnet.config import SIZES, XLNetConfig, configure
 from porting_xlnet.mistakes import mistakes
 from porting_xlnet.probe import probe
@@ -72,6 +72,7 @@ TASKS = (
             "target_mask",
         ),
         ("sequence", "logits", "new_mems"),
+        (Mean("loss", "target_mask"),),
     ),
     Task("classification", (*_TEXT, "label_ids"), ("pooled", "logits")),
     Task("regression", (*_TEXT, "label_values"), ("pooled", "logits")),
