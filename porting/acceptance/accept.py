@@ -13,7 +13,7 @@ from porting.acceptance.chain import chain, overall
 from porting.acceptance.evidence import FLOOR, REFERENCE, TRUTH, Evidence, Paths, evidence_of
 from porting.acceptance.inputs import input_of
 from porting.acceptance.judge import judge_trajectory
-from porting.acceptance.matched import Matched, matched
+from porting.acceptance.matched import Matched, alone, matched
 from porting.acceptance.measured import (
     FIRST,
     counts_of,
@@ -140,10 +140,11 @@ def _compared(given: Given, criteria: str) -> Comparison | None:
 
 
 def _answers(given: Given) -> Matched | None:
-    """Predictions of both sides held together; None where a side has none."""
-    if given.source.answers is None or given.target.answers is None:
-        return None
-    return matched(given.source.answers, given.target.answers)
+    """Predictions of both sides held together; None where neither has any."""
+    ours, theirs = given.source.answers, given.target.answers
+    if ours is None or theirs is None:
+        return None if ours is theirs else alone("target" if ours is None else "source")
+    return matched(ours, theirs)
 
 
 def _levels(given: Given, comparison: Comparison | None, answers: Matched | None) -> Iterator[Verdict]:

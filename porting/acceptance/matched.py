@@ -49,6 +49,12 @@ def matched(source: Answers, target: Answers) -> Matched:
     return Matched(found, paired=True, findings=findings)
 
 
+def alone(side: str) -> Matched:
+    """What there is where one side alone has predictions, and the other numbers that a log printed."""
+    told = f"only the {side} gave predictions: compared as two samples, unpaired"
+    return Matched({}, paired=False, findings=(_examples(State.CONDITIONAL, told),))
+
+
 def _unpaired(names: list[str], source: Answers, target: Answers) -> Iterator[tuple[str, Bounds | None]]:
     """Bounds of differences as of two samples; accuracy's are Newcombe's, from the counts, and not made here."""
     resampled = [name for name in names if name != "accuracy"]

@@ -150,6 +150,27 @@ def test_pairs_are_found_by_the_sequence_of_labels(tmp_path, task):
     assert wide[1] - wide[0] > 3 * (narrow[1] - narrow[0])
 
 
+def test_predictions_of_one_side_alone_are_compared_unpaired_and_it_is_said(tmp_path, task):
+    labels, margins = task
+    found = accept(evaluation(tmp_path / "a.log", 0.9), lines(tmp_path / "b", labels, margins)).level(Level.TASK)
+    examples, accuracy, *rest = found.findings
+    assert (examples.state, examples.what) == (State.CONDITIONAL, "examples")
+    assert examples.reason == "only the target gave predictions: compared as two samples, unpaired"
+    assert accuracy.what == "accuracy"
+    assert {one.state for one in rest} == {State.UNMATCHED}
+
+
+def test_ids_that_mean_harm_stay_text(tmp_path, port):
+    for name, label in (("a", 0), ("b", 1)):
+        row = {"id": "<script>alert(1)</script>|`x`\u202e", "label": label, "prediction": 1}
+        (tmp_path / name).write_text(json.dumps(row) + "\n")
+    for lang in ("en", "zh"):
+        words = ("--source", tmp_path / "a", "--target", tmp_path / "b", "--lang", lang)
+        assert port("accept", *words, "-o", tmp_path / lang).code == 1
+        assert "<script>alert(1)" not in (tmp_path / lang / "report.html").read_text(encoding="utf-8")
+        assert "<" not in (tmp_path / lang / "report.md").read_text(encoding="utf-8")
+
+
 def test_other_labels_under_the_same_ids_fail(tmp_path, task):
     labels, margins = task
     changed = labels.copy()
