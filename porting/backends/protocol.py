@@ -15,7 +15,7 @@ masks of dropout, mode `shared`
     all frameworks, so that all draw masks of one shape. The session draws them on the host
     (`Dropout.mask(site, step, shape, rate)`, the step counted from 0) and adds them to the batch as
     `mask.<site>`, float32; a port multiplies by what it finds there and draws nothing itself. Without the key
-    it multiplies by nothing. In MindSpore, where features are positional, `model.features` ends with
+    it multiplies by nothing. The first axis of every mask is the batch. In MindSpore, where features are positional, `model.features` ends with
     those names if the mode is `shared`, in the order of `sites`; an evaluation feeds None for each.
 
 rows of a gathered table, `Clip.rows == "apart"`
@@ -44,6 +44,10 @@ what a batch may hold
 parameters that the loss does not reach (a pooler under token classification)
     PyTorch and TensorFlow give None for their gradients; MindSpore gives zeros, so there a port has the attribute
     `unused`: their names in this task, where there are any. Recipes say whether they decay.
+
+several processes
+    A session that can train with others has `join(team)` (porting.backends.group). From then on `gradients` and `step`
+    take this process's part of a batch and give what one process gives of the whole; `forward` stays its own.
 
 compilations
     A session that can tell has an attribute `compilations`: graphs that were compiled so far, 0 of an eager one. What
