@@ -15,8 +15,9 @@ masks of dropout, mode `shared`
     all frameworks, so that all draw masks of one shape. The session draws them on the host
     (`Dropout.mask(site, step, shape, rate)`, the step counted from 0) and adds them to the batch as
     `mask.<site>`, float32; a port multiplies by what it finds there and draws nothing itself. Without the key
-    it multiplies by nothing. The first axis of every mask is the batch. In MindSpore, where features are positional, `model.features` ends with
-    those names if the mode is `shared`, in the order of `sites`; an evaluation feeds None for each.
+    it multiplies by nothing. The first axis of every mask is the batch. In MindSpore, where features are positional,
+    `model.features` ends with those names if the mode is `shared`, in the order of `sites`; an evaluation feeds None
+    for each.
 
 rows of a gathered table, `Clip.rows == "apart"`
     TensorFlow's gradient of a gathered embedding is IndexedSlices, whose rows are not summed before the
