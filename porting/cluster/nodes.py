@@ -100,7 +100,15 @@ def connect(address: str) -> Any:
     except (Exception, SystemExit) as error:  # of many kinds; it ends the process where the head does not answer
         reason = (str(error).splitlines() or ["nothing said"])[0]
         raise UsageError(f"--cluster {address}: {reason}") from error
+    _silence()
     return ray
+
+
+def _silence() -> None:
+    """Ray prints what becomes of nodes, forty lines for each, on standard output, where results belong: we say it."""
+    worker: Any = import_module("ray._private.worker")
+    if hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = lambda *_args, **_options: None
 
 
 def _answers(address: str) -> None:

@@ -39,6 +39,10 @@ class LostError(Exception):
     """A node, or what it had sent, is lost."""
 
 
+class NowhereError(LostError):
+    """There is no node left that another attempt could be made on."""
+
+
 def connected(address: str) -> RayPlace:
     """The cluster at an address. Raises: UsageError."""
     return RayPlace(connect(address))
@@ -70,14 +74,14 @@ class RayPlace:
                 told.append(f"attempt {attempt} of {ATTEMPTS}: {error}")
                 if progress and not self.stopped.is_set():
                     progress({"lost": told[-1]})
+                if self.stopped.is_set() or isinstance(error, NowhereError):
+                    break
             except PortError as error:
                 return replace(Result.refused(error), attempts=attempt, told=tuple(told))
             except OSError as error:
                 return replace(Result.refused(denied(error, Path())), attempts=attempt, told=tuple(told))
             else:
                 return replace(result, attempts=attempt, told=tuple(told))
-            if self.stopped.is_set():
-                break
         return Result("lost", reason=told[-1], attempts=len(told), told=tuple(told))
 
     def stop(self) -> None:
@@ -127,7 +131,7 @@ class RayPlace:
                 if began or any(node.fits(job.needs) for node in there):
                     since = time.monotonic()
                 elif time.monotonic() - since > WAIT:
-                    raise LostError(nowhere(job.needs, there))
+                    raise NowhereError(nowhere(job.needs, there))
                 continue
             try:
                 reference = next(messages)
@@ -186,7 +190,7 @@ class RayPlace:
                 if fitting:
                     since = time.monotonic()
                 elif time.monotonic() - since > WAIT:
-                    raise LostError(nowhere(job.needs, there))
+                    raise NowhereError(nowhere(job.needs, there))
                 self._turn.wait(LOOK)
         raise LostError("was stopped")
 

@@ -11,9 +11,10 @@ from threading import Thread
 
 import pytest
 
-from porting.cluster import nodes, ray_place
+from porting.cluster import conversion, nodes, ray_place
 from porting.cluster.engine import run
 from porting.cluster.job import Job, files_of
+from porting.convert.convert import convert
 from porting.errors import UsageError
 
 pytestmark = [
@@ -119,7 +120,7 @@ def test_jobs_that_measure_are_alone_on_their_node(cluster, tmp_path):
     began, until = tmp_path / "began", tmp_path / "until"
     jobs = [job("sleep", needs={"NPU": 0.25}, alone=True, began=str(began), until=str(until)) for _ in range(3)]
     found = []
-    thread = Thread(target=lambda: found.extend(run(jobs, cluster=cluster.address)))
+    thread = Thread(daemon=True, target=lambda: found.extend(run(jobs, cluster=cluster.address)))
     thread.start()
     _wait(lambda: began.is_dir() and len(list(began.iterdir())) == 2)
     time.sleep(2)
@@ -129,13 +130,13 @@ def test_jobs_that_measure_are_alone_on_their_node(cluster, tmp_path):
     assert [each.state for each in found] == ["done"] * 3
 
 
-def test_a_node_that_is_killed_in_the_middle_is_replaced_and_said(cluster, tmp_path):
+def test_a_node_that_is_killed_in_the_middle_is_replaced_and_said(cluster, tmp_path, capsys):
     """The job's own process on the lost node ends too, and no output of it appears."""
     began, until, made = tmp_path / "began", tmp_path / "until", tmp_path / "made"
     one = job("sleep", needs={"npu": 1}, outputs=[made], output=str(made), began=str(began), until=str(until))
     found, said = [], []
     tell = lambda _, told: said.append(told)  # noqa: E731
-    thread = Thread(target=lambda: found.extend(run([one], cluster=cluster.address, progress=tell)))
+    thread = Thread(daemon=True, target=lambda: found.extend(run([one], cluster=cluster.address, progress=tell)))
     thread.start()
     _wait(lambda: any("pid" in told for told in said))
     first = next(told["pid"] for told in said if "pid" in told)
@@ -152,6 +153,7 @@ def test_a_node_that_is_killed_in_the_middle_is_replaced_and_said(cluster, tmp_p
     (lost,) = [told["lost"] for told in said if "lost" in told]
     assert lost.startswith("attempt 1 of 3: ")
     assert result.told == (lost,)
+    assert capsys.readouterr().out == ""  # where results belong, and Ray prints of itself
 
 
 def test_the_last_node_that_could_is_lost_and_the_job_with_it(cluster, tmp_path, monkeypatch):
@@ -161,16 +163,42 @@ def test_the_last_node_that_could_is_lost_and_the_job_with_it(cluster, tmp_path,
     jobs = [job("sleep", needs={"npu": 1}, began=str(began), until=str(until)), job("echo", text="x")]
     found, said = [], []
     tell = lambda _, told: said.append(told)  # noqa: E731
-    thread = Thread(target=lambda: found.extend(run(jobs, cluster=cluster.address, progress=tell)))
+    thread = Thread(daemon=True, target=lambda: found.extend(run(jobs, cluster=cluster.address, progress=tell)))
     thread.start()
     _wait(lambda: any("pid" in told for told in said))
     _kill_parent_node(cluster, next(told["pid"] for told in said if "pid" in told))
     thread.join(120)
     lost, echo = found
     assert lost.state == "lost"
-    assert lost.attempts == 3
+    assert lost.attempts == 2
     assert "no node has NPU 1; there are: " in lost.reason
     assert echo.state == "done"
+
+
+def test_a_conversion_whose_node_is_killed_is_that_of_one_process(cluster, golden, tmp_path, monkeypatch):
+    """The worker dies with its node when it has done half of its share; another does it again."""
+    monkeypatch.setattr(conversion, "VERB", "cluster_verbs:fill_slowly")
+    source = golden("bert_a1/bert_model.ckpt")
+    cluster.add_node(num_cpus=1, object_store_memory=STORE)  # so that a node may be spared
+    for name in ("one", "many"):
+        (tmp_path / name).mkdir()
+    convert(source, tmp_path / "one" / "model.ckpt", to="modelzoo")
+    said, made = [], tmp_path / "many" / "model.ckpt"
+    options = {"to": "modelzoo", "cluster": cluster.address, "tell": said.append}
+    thread = Thread(daemon=True, target=lambda: convert(source, made, **options))
+    thread.start()
+    _wait(lambda: said)
+    first = int(said[0].removeprefix("pid "))
+    assert not made.exists()
+    _kill_parent_node(cluster, first)
+    _wait(lambda: len([line for line in said if line.startswith("pid ")]) == 2)
+    (made.parent / "go").touch()
+    thread.join(60)
+    assert made.read_bytes() == (tmp_path / "one" / "model.ckpt").read_bytes()
+    ledgers = [(tmp_path / name / "model.ckpt.port.json").read_text() for name in ("one", "many")]
+    assert ledgers[0].replace("/one/", "/many/") == ledgers[1]
+    assert [line for line in said if line.startswith("attempt 1 of 3: ")]
+    assert sorted(path.name for path in made.parent.iterdir()) == ["go", "model.ckpt", "model.ckpt.port.json"]
 
 
 def _kill_parent_node(cluster, pid):
