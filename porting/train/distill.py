@@ -168,7 +168,8 @@ def _prepared(options: Mapping[str, Any], stage: Stage, folder: Path, begin: Pat
         metric_of(options)
         held = records(options["eval_data_dir"], options, spec, found.config, labels=found.labels, judged=True)
         held = held if stage == "2" else None
-    return _Run(stage, task, folder, options, found, data, held, steps, recipe_for(options, stage, steps))
+    recipe = recipe_for(options, stage, steps, data.per_epoch)
+    return _Run(stage, task, folder, options, found, data, held, steps, recipe)
 
 
 def _evaluated(options: Mapping[str, Any]) -> bool:

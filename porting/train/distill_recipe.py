@@ -15,21 +15,24 @@ Stage = Literal["general", "1", "2"]
 
 _RATE = {"modelzoo": {"general": 5e-5, "1": 5e-5, "2": 2e-5}, "huawei": {"general": 5e-5, "1": 5e-5, "2": 3e-5}}
 _DECAY = {"modelzoo": 1e-4, "huawei": 0.01}
-_SCALE = {"general": 256.0, "1": 256.0, "2": 65536.0}
+_SCALE = {"general": 65536.0, "1": 256.0, "2": 65536.0}
+_WINDOW = {"general": 1000, "1": 50, "2": 50}
 
 
-def recipe_for(options: Mapping[str, Any], stage: Stage, steps: int) -> Recipe:
+def recipe_for(options: Mapping[str, Any], stage: Stage, steps: int, per_epoch: int) -> Recipe:
     """The recipe of a run of so many steps, with the clipping and the weight decay of the code it is named after.
 
-    Sources: mindspore-ai/models research/nlp/tinybert (td_config_sst2.yaml at 31e9149);
-    huawei-noah/Pretrained-Language-Model TinyBERT general_distill.py, task_distill.py at 0598f02, where phase 1 has a
-    constant rate. Raises: UsageError naming what makes no sense.
+    Sources: mindspore-ai/mindspore model_zoo/official/nlp/tinybert: src/gd_config.py at 6c412a9, src/td_config.py at
+    7af8e0a, run_general_distill.py at 07117e4 and run_task_distill.py at 0a203c6, whose phase 1 warms up for a tenth of
+    an epoch, all else for a tenth of the run; huawei-noah/Pretrained-Language-Model TinyBERT general_distill.py,
+    task_distill.py at 0598f02, where phase 1 has a constant rate. Raises: UsageError naming what makes no sense.
     """
     kind = options["recipe"]
     peak = _given(options["learning_rate"], _RATE[kind][stage])
     decay = _given(options["weight_decay"], _DECAY[kind])
     whole = options["decay_steps"] or steps
-    warmup = _given(options["warmup_steps"], whole // 10 if kind == "modelzoo" else whole * 0.1)
+    tenth = (per_epoch if stage == "1" else whole) // 10 if kind == "modelzoo" else whole * 0.1
+    warmup = _given(options["warmup_steps"], tenth)
     if kind == "modelzoo":
         made = tinybert_mindspore(
             peak, whole, warmup, end=options["end_learning_rate"], power=options["power"], weight_decay=decay
@@ -51,7 +54,7 @@ def _loss_scale(options: Mapping[str, Any], stage: Stage) -> LossScale:
     if kind == "none":
         return LossScale()
     value = _given(options["loss_scale_value"], _SCALE[stage])
-    return LossScale(kind, value, options["scale_factor"], options["scale_window"])
+    return LossScale(kind, value, options["scale_factor"], _given(options["scale_window"], _WINDOW[stage]))
 
 
 def idle(options: Mapping[str, Any], stage: Stage, recipe: Recipe, framework: str) -> Iterator[str]:

@@ -85,20 +85,24 @@ IDLE = [
 @pytest.mark.parametrize(("stage", "flags", "line"), IDLE, ids=[line.split(":")[0] for _, _, line in IDLE])
 def test_an_option_without_a_meaning_says_so_in_one_line(stage, flags, line):
     options = chosen("general" if stage == "general" else "task", None, flags)
-    (found,) = idle(options, stage, recipe_for(options, stage, 100), "torch")
+    (found,) = idle(options, stage, recipe_for(options, stage, 100, 10), "torch")
     assert found.startswith(line)
     plain = chosen("general" if stage == "general" else "task", None, {})
-    assert list(idle(plain, stage, recipe_for(plain, stage, 100), "torch")) == []
+    assert list(idle(plain, stage, recipe_for(plain, stage, 100, 10), "torch")) == []
 
 
 def test_recipes_are_those_of_the_two_originals():
     plain = chosen("task", None, {})
-    modelzoo, huawei = (recipe_for(plain | {"recipe": kind}, "2", 50) for kind in ("modelzoo", "huawei"))
+    modelzoo, huawei = (recipe_for(plain | {"recipe": kind}, "2", 50, 25) for kind in ("modelzoo", "huawei"))
     assert (modelzoo.name, modelzoo.schedule.peak, modelzoo.schedule.warmup) == ("tinybert_mindspore", 2e-5, 5)
     assert (modelzoo.weight_decay, modelzoo.unused, modelzoo.clip.kind) == (1e-4, "decayed", "per_tensor")
     assert (huawei.name, huawei.schedule.peak, huawei.schedule.warmup) == ("tinybert_bert_adam", 3e-5, 0.1)
     assert (huawei.weight_decay, huawei.unused, huawei.clip.epsilon) == (0.01, "kept", 1e-6)
-    assert recipe_for(plain | {"recipe": "huawei"}, "1", 50).schedule.kind == "constant"
-    half = recipe_for(plain | {"dtype": "float16"}, "2", 50).loss_scale
+    assert recipe_for(plain | {"recipe": "huawei"}, "1", 50, 25).schedule.kind == "constant"
+    phase1 = recipe_for(plain, "1", 50, 25)
+    assert (phase1.schedule.warmup, phase1.schedule.end) == (2, 1e-14)  # a tenth of an epoch
+    half = recipe_for(plain | {"dtype": "float16"}, "2", 50, 25).loss_scale
     assert (half.kind, half.scale, half.factor, half.window) == ("dynamic", 65536.0, 2.0, 50)
+    general = recipe_for(plain | {"dtype": "float16"}, "general", 50, 25).loss_scale
+    assert (general.scale, general.window) == (65536.0, 1000)
     assert modelzoo.loss_scale.kind == "none"
