@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from math import isfinite
 from pathlib import Path
 
 from porting.acceptance.acceptance import Acceptance
@@ -27,6 +28,7 @@ from porting.acceptance.regression import regression_against
 from porting.acceptance.single import single_findings
 from porting.acceptance.speed import judge_speed
 from porting.acceptance.task import judge_task
+from porting.errors import UsageError
 from porting.parity.compare import Comparison, compare
 from porting.parity.criteria import precision_of
 from porting.parity.floor_file import read_floor
@@ -48,6 +50,11 @@ class Given:
     rule: Rule | None = None
     speed: float | None = None
     margin: float | None = None
+
+    @property
+    def sides(self) -> tuple[Evidence, Evidence]:
+        """Both."""
+        return self.source, self.target
 
     @property
     def emulated(self) -> bool:
@@ -74,9 +81,12 @@ def accept(  # noqa: PLR0913 - one keyword per choice
     beside the calibrated verdict. source_step_ms, target_step_ms: milliseconds of a step, in place of recorded ones.
     speed, margin: the user's limits of the step time's ratio and of the task's metrics. labels: a file of labels, for
     predictions that have none. against: a previous report.
-    Raises: UsageError for a path or criteria that there are not; FormatError for what is no evidence, and for a
-    previous report that is none.
+    Raises: UsageError for a path or criteria that there are not, or a limit that is no number above 0; FormatError for
+    what is no evidence, and for a previous report that is none.
     """
+    for option, value in (("--max-ratio", speed), ("--margin", margin)):
+        if value is not None and not (isfinite(value) and value > 0):
+            raise UsageError(f"{option} {value}: wanted a number above 0")
     rule = rule_named(criteria)
     given = Given(
         evidence_of(source, "source", step_ms=source_step_ms, labels=labels),
@@ -85,6 +95,8 @@ def accept(  # noqa: PLR0913 - one keyword per choice
         speed,
         margin,
     )
+    if labels is not None and str(labels) not in {one.path for side in given.sides for one in side.party.inputs}:
+        raise UsageError(f"--labels {labels}: no predictions without labels were given")
     found = judged(given, criteria)
     return found if against is None else _with_regression(found, Path(against))
 

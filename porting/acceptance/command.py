@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 
 from porting.acceptance.train import REPLICAS, Judged, Plan, on, train, training_recipe
@@ -46,11 +47,7 @@ def train_both(  # noqa: PLR0913 - one keyword per choice
     other orders of the data. plant: mistakes of the catalogue, for the power. limit: of the ratio of step times.
     Raises: UsageError for what makes no sense, a backend that cannot be used, a folder of another run.
     """
-    unknown = [name for name in plant if name not in names()]
-    if steps < 1 or seeds < 0 or (replicas is not None and replicas < 0):
-        raise UsageError(f"--steps {steps}, --replicas {replicas}, --seeds {seeds}: wanted 1 or more, 0 or more")
-    if unknown:
-        raise UsageError(f"--plant {unknown[0]}: not known; there are {', '.join(names())}")
+    _sensible(steps, replicas, seeds, plant, limit)
     rule, ours, theirs = rule_named(criteria), BackendName.parse(source), BackendName.parse(target)
     learns = recipe or training_recipe(subject.spec, steps)
     here = installed(ours) or resolve(ours)
@@ -60,6 +57,17 @@ def train_both(  # noqa: PLR0913 - one keyword per choice
     plan = Plan(one, two, REPLICAS if replicas is None else replicas, seeds, planted=tuple(plant))
     below = compared_before(Path(output))
     return train(plan, output, rule=rule, limit=limit, below=below, overwrite=overwrite, tell=tell)
+
+
+def _sensible(steps: int, replicas: int | None, seeds: int, plant: Sequence[str], limit: float | None) -> None:
+    """Raises: UsageError for what makes no sense."""
+    unknown = [name for name in plant if name not in names()]
+    if steps < 1 or seeds < 0 or (replicas is not None and replicas < 0):
+        raise UsageError(f"--steps {steps}, --replicas {replicas}, --seeds {seeds}: wanted 1 or more, 0 or more")
+    if limit is not None and not (isfinite(limit) and limit > 0):
+        raise UsageError(f"--max-ratio {limit}: wanted a number above 0")
+    if unknown:
+        raise UsageError(f"--plant {unknown[0]}: not known; there are {', '.join(names())}")
 
 
 def compared_before(folder: Path) -> tuple[Verdict, ...]:

@@ -182,7 +182,12 @@ class TestRefused:
 
     @pytest.mark.parametrize(
         ("changes", "told"),
-        [({"steps": 0}, "--steps 0"), ({"replicas": -1}, "--replicas -1"), ({"plant": ["typo"]}, "--plant typo")],
+        [
+            ({"steps": 0}, "--steps 0"),
+            ({"limit": float("nan")}, "--max-ratio nan"),
+            ({"replicas": -1}, "--replicas -1"),
+            ({"plant": ["typo"]}, "--plant typo"),
+        ],
     )
     def test_what_makes_no_sense(self, tmp_path, changes, told):
         with pytest.raises(UsageError, match=told):
