@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from porting.errors import readable
-from porting.terminal import show
+from porting.terminal import show, stages
 
 commands = typer.Typer()
 bench_app = typer.Typer(
@@ -67,18 +68,23 @@ def run_matrix(
     as_json: Json = False,
 ) -> None:
     """Train every model at every batch size on every backend. Exit code 1 if a cell did not come to its end."""
+    from porting.bench.cell import run_here
     from porting.bench.matrix import bench
     from porting.bench.options import matrix_of
     from porting.bench.summary import made_json, made_lines
     from porting.cluster.cells import cells_on
 
-    run = cells_on(cluster, lambda line: typer.echo(f"port: {readable(line)}", err=True))
+    def told(line: str) -> None:
+        typer.echo(f"port: {readable(line)}", err=True)
+
     matrix = matrix_of(
         models=models, batch_sizes=batch_sizes, backends=backend, task=task, epochs=epochs, examples=examples,
         train=train or (), evaluation=evaluation or (), checkpoints=checkpoint or (), length=length,
         learning_rate=learning_rate, seed=seed, compute=compute, mode=mode, period=period,
     )  # fmt: skip
-    made = bench(matrix, output, run=run, retry=retry, tell=None if as_json else lambda text: show([text]))
+    with stages("cells", quiet=as_json) as stage:
+        run = partial(run_here, tell=stage) if cluster is None else cells_on(cluster, told)
+        made = bench(matrix, output, run=run, retry=retry, tell=None if as_json else lambda text: show([text]))
     show(made_json(made) if as_json else made_lines(made))
     raise typer.Exit(0 if made.passed else 1)
 

@@ -86,13 +86,15 @@ def run_cells(cells: Sequence[Cell], setting: Setting, run: Run) -> Iterator[tup
         yield cells[number], result
 
 
-def run_here(jobs: Sequence[Job]) -> Iterator[tuple[int, Result]]:
-    """One after the other on this machine: two at once would measure each other."""
+def run_here(jobs: Sequence[Job], tell: Callable[[str], None] | None = None) -> Iterator[tuple[int, Result]]:
+    """One after the other on this machine: two at once would measure each other. tell: takes how far a cell is."""
     from porting.bench.cell_job import bench_cell
 
     for number, job in enumerate(jobs):
-        yield number, bench_cell(job, _unsaid)
+        name = f"{job['model']} batch {job['batch_size']} on {job['backend']}"
 
+        def step(values: Mapping[str, Any], name: str = name) -> None:
+            if tell is not None:
+                tell(f"{name}: step {values['step']} of {values['of']}")
 
-def _unsaid(values: Mapping[str, Any]) -> None:
-    del values
+        yield number, bench_cell(job, step)

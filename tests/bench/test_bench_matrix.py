@@ -178,7 +178,7 @@ def running(pid: int) -> bool:
 
 
 def test_interrupted_it_says_what_there_is(port, monkeypatch, tmp_path):
-    def run(jobs):
+    def run(jobs, tell):
         yield from giving()(jobs[:1])
         raise KeyboardInterrupt
 
