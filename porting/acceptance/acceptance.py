@@ -35,9 +35,10 @@ class Party:
     emulated: str = ""
 
     def same_as(self, other: Party) -> bool:
-        """Whether both are the same run of the same bytes, which no comparison can tell apart."""
+        """Whether both are the same run (`FILE#RUN`) of the same bytes, whatever the files are called."""
         ours, theirs = (sorted(one.hash for one in party.inputs) for party in (self, other))
-        return bool(ours) and ours == theirs and self.name == other.name
+        runs = {party.name.partition("#")[2] for party in (self, other)}
+        return bool(ours) and ours == theirs and len(runs) == 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -121,7 +121,9 @@ def test_what_is_not_finite_and_what_is_zero():
 
 def test_what_the_evidence_lacks():
     party = Party("a", "log", "a", {"precision": "float32"}, (Input("a", 1, "h1"),))
-    npu = replace(party, name="b", environment={"precision": "float16", "device": "Ascend 910B"})
+    npu = replace(
+        party, name="b", inputs=(Input("b", 1, "h2"),), environment={"precision": "float16", "device": "Ascend 910B"}
+    )
     assert advised(source=party, target=npu) == ["precision", "precision_mode", "logs"]
     told = replace(npu, environment={"device": "Ascend 910B", "switches.precision_mode": "must_keep_origin_dtype"})
     assert advised(source=party, target=told) == ["logs"]

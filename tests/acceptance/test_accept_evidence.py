@@ -68,6 +68,12 @@ def test_a_comparison_of_a_thing_with_itself_is_no_pass(tmp_path):
     assert "same" in [one.key for one in found.advice]
 
 
+def test_a_copy_under_another_name_is_the_same_thing(tmp_path):
+    log = estimator(tmp_path / "gpu.log", descent(50))
+    (tmp_path / "npu.log").write_bytes(log.read_bytes())
+    assert SAME in accept(log, tmp_path / "npu.log").overall.reason
+
+
 def test_logs_are_at_most_conditional_and_say_why(tmp_path):
     a = estimator(tmp_path / "a.log", descent(noise=1e-4))
     b = estimator(tmp_path / "b.log", descent(noise=1e-4, seed=1))
