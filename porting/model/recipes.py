@@ -40,10 +40,11 @@ def bert_pretrain(peak: float, steps: int, warmup: int) -> Recipe:
 
 
 def roberta_finetune(peak: float, steps: int, warmup: int) -> Recipe:
-    """facebookresearch/fairseq, examples/roberta/README.glue.md: adam with its weight decay, polynomial_decay, no clip.
+    """facebookresearch/fairseq, examples/roberta/README.glue.md at 1ffc48f: adam, its weight decay, polynomial_decay.
 
     Its Adam corrects the moments and adds epsilon to the root of the raw second one (optim/adam.py), and decays all
-    parameters, biases and LayerNorm too. Read, not run beside it.
+    parameters, biases and LayerNorm too; it does not clip. Its first update has the rate of the second
+    (polynomial_decay_schedule.py at 003179f), here 0. Read, not run beside it.
     """
     return Recipe(
         name="roberta_finetune",
