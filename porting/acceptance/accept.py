@@ -39,6 +39,7 @@ from porting.parity.state import Finding, Level, State, Verdict, worst
 from porting.version import VERSION
 
 SAME = "source and target are the same evidence, byte for byte"
+COPIED = "a capture or a training run of the target is the source's, byte for byte"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +112,8 @@ def judged(given: Given, criteria: str) -> Acceptance:
     comparison, answers = _compared(given, criteria), _answers(given)
     levels = chain(_levels(given, comparison, answers), emulated=given.emulated)
     verdict = overall(levels, logs=given.source.logs or given.target.logs)
-    if given.source.party.same_as(given.target.party):
-        verdict = _at_most_conditional(verdict, SAME)
+    for reason in _doubts(given):
+        verdict = _at_most_conditional(verdict, reason)
     runs = given.source.runs, given.target.runs
     found = Acceptance(
         given.source.party, given.target.party, levels, verdict,
@@ -129,6 +130,17 @@ def judged(given: Given, criteria: str) -> Acceptance:
         kit=VERSION,
     )  # fmt: skip
     return replace(found, advice=advice_for(found))
+
+
+def _doubts(given: Given) -> Iterator[str]:
+    """What is no finding of any level and lets nobody sign: evidence that proves nothing, or is of two things."""
+    if given.source.party.same_as(given.target.party):
+        yield SAME
+    elif given.source.own & given.target.own:
+        yield COPIED
+    for side, evidence in (("source", given.source), ("target", given.target)):
+        if evidence.mixed:
+            yield f"the {side}'s capture was made on {evidence.mixed[0]}, and its training runs on {evidence.mixed[1]}"
 
 
 def _at_most_conditional(verdict: Verdict, reason: str) -> Verdict:

@@ -11,17 +11,18 @@ from typing import Literal
 import numpy as np
 
 from porting.acceptance.acceptance import Kind, Party
+from porting.acceptance.align import members
 from porting.acceptance.answer_file import read_answers
 from porting.acceptance.answered import LABELS, answers_in, labels_in, only, with_answers
 from porting.acceptance.answers import Answers
-from porting.acceptance.inputs import inputs_of
+from porting.acceptance.inputs import input_of, inputs_of
 from porting.acceptance.permutation import BLOCK
 from porting.acceptance.runs import read_planted, read_runs, trajectory_of
 from porting.acceptance.trajectory import Runs, Series, Trajectory
 from porting.errors import FormatError, UsageError
 from porting.logs.read import read_log
 from porting.parity.capture import Manifest
-from porting.parity.layout import MANIFEST
+from porting.parity.layout import MANIFEST, STEPS
 from porting.parity.reader import read_capture
 
 Side = Literal["source", "target"]
@@ -36,6 +37,7 @@ BY_HAND = "the step time was given by hand"
 class Evidence:
     """What one path shows. capture: a folder with tensors, None of logs. judged_by: floor, truth and reference, where
     they lie beside it. runs: its training. planted: training with known mistakes. answers: its predictions.
+    mixed: backends of its capture and of its training, where those are two.
     """
 
     party: Party
@@ -44,6 +46,15 @@ class Evidence:
     runs: Runs | None = None
     planted: Mapping[str, tuple[Trajectory, ...]] = field(default_factory=dict)
     answers: Answers | None = None
+    mixed: tuple[str, ...] = ()
+
+    @property
+    def own(self) -> frozenset[str]:
+        """Hashes of what only this side can have made: its capture's manifest, the steps of its training runs."""
+        files = [input_of(self.capture / MANIFEST)] if self.capture is not None else []
+        runs = members(self.runs) if self.runs is not None else ()
+        files += [one for run in runs if run.kind == "capture" for one in run.inputs if one.path.endswith(STEPS)]
+        return frozenset(one.hash for one in files)
 
     @property
     def run(self) -> Trajectory | None:
@@ -180,7 +191,9 @@ def _joined(found: Evidence, runs: Path, folder: Path) -> Evidence:
         ours, inputs=(*ours.inputs, *theirs.inputs), limits=(*ours.limits, *theirs.limits),
         notes=(*ours.notes, *theirs.notes), emulated=ours.emulated or theirs.emulated,
     )  # fmt: skip
-    return _with_planted(replace(found, party=party, runs=trained.runs), folder)
+    backends = ours.environment.get("backend", ""), theirs.environment.get("backend", "")
+    mixed = backends if backends[0] != backends[1] else ()
+    return _with_planted(replace(found, party=party, runs=trained.runs, mixed=mixed), folder)
 
 
 def _with_planted(found: Evidence, folder: Path) -> Evidence:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 from accept_support import evaluation, migration
 
-from porting.acceptance.accept import accept
+from porting.acceptance.accept import COPIED, accept
 from porting.errors import UsageError
 from porting.parity.state import Level, State
+from porting.report.words import Words
 
 
 def test_all_eight_levels_can_be_a_pass(tmp_path, port):
@@ -82,6 +84,32 @@ def test_a_rule_on_the_step_time(tmp_path, seconds, state):
     assert ours.rule is not None
     assert ours.rule.state is State.PASS
     assert ours.level(Level.SPEED).state is State.PASS, "the limit is the user's to set"
+
+
+def rewritten(run: Path, from_: str, to: str) -> None:
+    shutil.rmtree(run / to)
+    shutil.copytree(run / from_, run / to)
+
+
+@pytest.mark.parametrize("what", ["{}", "runs/{}"])
+def test_what_is_copied_from_the_source_is_no_evidence_of_the_target(tmp_path, what):
+    run = migration(tmp_path / "run")
+    rewritten(run, what.format("source"), what.format("target"))
+    logs = [evaluation(tmp_path / f"{side}.log", 0.9) for side in ("gpu", "npu")]
+    found = accept([run, logs[0]], [run, logs[1]])
+    assert found.state is State.CONDITIONAL
+    assert COPIED in found.overall.reason
+
+
+def test_a_capture_and_runs_of_two_backends_are_no_side(tmp_path):
+    run = migration(tmp_path / "run")
+    for one, other in (("source", "kept"), ("target", "source"), ("kept", "target")):
+        (run / "runs" / one).rename(run / "runs" / other)
+    found = accept(run, run)
+    assert found.state is not State.PASS
+    reason = "the target's capture was made on mindspore:ascend, and its training runs on torch:cuda"
+    assert reason in found.overall.reason
+    assert "目标的采集在 mindspore:ascend 上完成" in Words("zh").reason(reason)
 
 
 def test_planted_runs_are_inputs(tmp_path):
