@@ -139,8 +139,7 @@ def _doubts(given: Given) -> Iterator[str]:
     elif given.source.own & given.target.own:
         yield COPIED
     for side, evidence in (("source", given.source), ("target", given.target)):
-        if evidence.mixed:
-            yield f"the {side}'s capture was made on {evidence.mixed[0]}, and its training runs on {evidence.mixed[1]}"
+        yield from (f"the {side}'s {mixed}" for mixed in evidence.mixed)
 
 
 def _at_most_conditional(verdict: Verdict, reason: str) -> Verdict:

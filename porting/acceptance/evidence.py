@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -37,7 +37,7 @@ BY_HAND = "the step time was given by hand"
 class Evidence:
     """What one path shows. capture: a folder with tensors, None of logs. judged_by: floor, truth and reference, where
     they lie beside it. runs: its training. planted: training with known mistakes. answers: its predictions.
-    mixed: backends of its capture and of its training, where those are two.
+    mixed: how its capture and its training runs are of two things, where they are.
     """
 
     party: Party
@@ -155,7 +155,7 @@ def _recorded(folder: Path, side: Side) -> Evidence | None:
     known = {name: folder / name for name in (FLOOR, TRUTH, REFERENCE) if (folder / name).exists()}
     if (taps / MANIFEST).is_file():
         found = _capture(folder, "parity", taps, known)
-        return _joined(found, runs, folder) if (runs / "run").is_dir() else found
+        return _joined(found, taps, runs, folder) if (runs / "run").is_dir() else found
     if (runs / "run").is_dir():
         return _with_planted(_trained(runs, str(folder)), folder)
     return None
@@ -183,7 +183,7 @@ def _trained(folder: Path, path: str = "") -> Evidence:
     return Evidence(party, None, {}, runs)
 
 
-def _joined(found: Evidence, runs: Path, folder: Path) -> Evidence:
+def _joined(found: Evidence, taps: Path, runs: Path, folder: Path) -> Evidence:
     """Tensors and training of one folder."""
     trained = _trained(runs)
     ours, theirs = found.party, trained.party
@@ -191,9 +191,19 @@ def _joined(found: Evidence, runs: Path, folder: Path) -> Evidence:
         ours, inputs=(*ours.inputs, *theirs.inputs), limits=(*ours.limits, *theirs.limits),
         notes=(*ours.notes, *theirs.notes), emulated=ours.emulated or theirs.emulated,
     )  # fmt: skip
-    backends = ours.environment.get("backend", ""), theirs.environment.get("backend", "")
-    mixed = backends if backends[0] != backends[1] else ()
+    mixed = tuple(_mixed(read_capture(folder).manifest for folder in (taps, runs / "run")))
     return _with_planted(replace(found, party=party, runs=trained.runs, mixed=mixed), folder)
+
+
+def _mixed(manifests: Iterable[Manifest]) -> Iterator[str]:
+    """How a capture and a training run are not of one thing."""
+    one, other = manifests
+    if one.backend != other.backend:
+        yield f"capture was made on {one.backend}, and its training runs on {other.backend}"
+    if one.model != other.model:
+        yield f"capture is of {one.model}, and its training runs are of {other.model}"
+    elif one.weights and other.weights and one.weights != other.weights:
+        yield "capture and its training runs have other weights"
 
 
 def _with_planted(found: Evidence, folder: Path) -> Evidence:

@@ -43,13 +43,14 @@ def capture(
     stepped: bool = False,
     replica: int | None = None,
     forced: Path | bool = False,
+    hashed: str = "xxh3_128:w",
 ) -> Path:
     """A capture of a toy model; scale: how far its taps are from those of scale 1."""
     rng = np.random.default_rng(0)
     framework, device = backend.split(":")
     manifest = Manifest(
         "toy", {"hidden": 8}, {"task": "mlm", "mode": "eager", "compute": "float32", "dropout": {"mode": "off"}},
-        backend, framework, device, emulated, {framework: "1.0"}, weights="xxh3_128:w", batch="xxh3_128:b",
+        backend, framework, device, emulated, {framework: "1.0"}, weights=hashed, batch="xxh3_128:b",
         recipe={"name": "adam", "lr": 1e-3}, taps=tuple(taps), replica=replica,
         forced_by=read_capture(forced).manifest.content if isinstance(forced, Path) else "",
     )  # fmt: skip

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from accept_support import evaluation, migration
+from accept_support import capture, evaluation, migration
 
 from porting.acceptance.accept import COPIED, accept
 from porting.errors import UsageError
@@ -110,6 +110,16 @@ def test_a_capture_and_runs_of_two_backends_are_no_side(tmp_path):
     reason = "the target's capture was made on mindspore:ascend, and its training runs on torch:cuda"
     assert reason in found.overall.reason
     assert "目标的采集在 mindspore:ascend 上完成" in Words("zh").reason(reason)
+
+
+def test_a_capture_and_runs_of_other_weights_are_no_side(tmp_path):
+    run = migration(tmp_path / "run")
+    for side, backend in (("source", "torch:cuda"), ("target", "mindspore:ascend")):
+        shutil.rmtree(run / side)
+        capture(run / side, backend=backend, stepped=True, hashed="xxh3_128:other")
+    told = accept(run, run).overall.reason
+    for side in ("source", "target"):
+        assert f"the {side}'s capture and its training runs have other weights" in told
 
 
 def test_planted_runs_are_inputs(tmp_path):
