@@ -90,7 +90,7 @@ def connect(address: str) -> Any:
     ray = import_module("ray")
     if ray.is_initialized():
         current = ray.get_runtime_context().gcs_address
-        if address not in {"auto", current}:
+        if address != "auto" and not _same(address, current):
             raise UsageError(f"--cluster {address}: this process is connected to {current} already")
         return ray
     if address != "auto":
@@ -109,6 +109,20 @@ def _silence() -> None:
     worker: Any = import_module("ray._private.worker")
     if hasattr(worker, "print_to_stdstream"):
         worker.print_to_stdstream = lambda *_args, **_options: None
+
+
+def _same(address: str, current: str) -> bool:
+    """Whether an address is the connected one, which Ray names by number, even where it was named otherwise.
+
+    >>> _same("127.0.0.1:6379", "10.0.0.1:6379"), _same("10.0.0.2:6379", "10.0.0.1:6379")
+    (True, False)
+    """
+    (host, _, port), (known, _, its) = address.rpartition(":"), current.rpartition(":")
+    try:
+        number = socket.gethostbyname(host.strip("[]"))
+    except (OSError, UnicodeError):
+        number = host
+    return port == its and (number == known or number.startswith("127."))
 
 
 def _answers(address: str) -> None:
