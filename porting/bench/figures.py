@@ -24,7 +24,7 @@ FIGURES: Mapping[str, str] = {
     "average_utilization": "share of the device, of all cores on a CPU, over the steady steps",
     "step_time": "seconds, the median of the steady steps",
     "examples_per_second": "over the steady steps",
-    "compile_time": "seconds before the steady steps beyond as many steady ones",
+    "compile_time": "seconds of compiling and warming up: before the steady steps, beyond as many steady ones",
     "peak_memory": "MiB, the most that a sample saw on the device",
     "peak_rss": "MiB, the most that the process ever had resident",
 }

@@ -82,22 +82,20 @@ def bench(matrix: Matrix, folder: Path, *, run: Run = run_here, retry: bool = Fa
     say, cells = tell or _unsaid, matrix.cells
     with held(folder):
         begin(folder, matrix.setting)
-        there = {cell: found for cell in cells if (found := finished(folder, cell, retry=retry))}
-        _same_code(folder, matrix.setting, there)
-        kept, failed = len(there), dict[Cell, Measured]()
-        todo = [cell for cell in cells if cell not in there]
+        known = {one.cell: one for one in read_cells(folder, whole=False)}
+        there = [cell for cell in cells if cell in known and finished(known[cell], retry=retry)]
+        _same_code(matrix.setting, folder, [known[cell] for cell in there])
+        kept, todo = len(there), [cell for cell in cells if cell not in there]
         say(f"{len(todo)} cells to run" + (f", {kept} are there" if kept else ""))
         for found in _found(todo, matrix.setting, run, folder):
-            if found.state == "not_run":  # nothing to keep: it is tried again when there is a device
-                failed[found.cell] = found
-            else:
+            known[found.cell] = found
+            if found.state != "not_run":  # nothing to keep: it is tried again when there is a device
                 write_cell(folder, found)
-                there[found.cell] = found
-            say(line_of(found, len(there) + len(failed), len(cells)))
-            _tables(folder, _ordered(folder, cells, failed), page=False)
-        shown = _ordered(folder, cells, failed)
-        _tables(folder, shown, page=True)
-    return Made(folder, tuple(shown), kept)
+            there.append(found.cell)
+            say(line_of(found, len(there), len(cells)))
+            _tables(folder, _ordered(known, cells), page=False)
+        _tables(folder, _ordered(known, cells), page=True)
+    return Made(folder, tuple(_ordered(known, cells)), kept)
 
 
 def _check_installed() -> None:
@@ -116,10 +114,10 @@ def _found(todo: Sequence[Cell], setting: Setting, run: Run, folder: Path) -> It
         raise Interrupted(f"interrupted; the cells in {folder} are whole, and the same command goes on") from None
 
 
-def _ordered(folder: Path, cells: Sequence[Cell], failed: Mapping[Cell, Measured]) -> list[Measured]:
-    """Cells on the disk and those that were not run: those asked for in that order, then others of earlier runs."""
-    found = {one.cell: one for one in read_cells(folder, whole=False)} | dict(failed)
-    return [found.pop(cell) for cell in cells if cell in found] + list(found.values())
+def _ordered(known: Mapping[Cell, Measured], cells: Sequence[Cell]) -> list[Measured]:
+    """Cells asked for in that order, as far as they have been run, then others of earlier runs."""
+    asked = [known[cell] for cell in cells if cell in known]
+    return asked + [one for cell, one in known.items() if cell not in cells]
 
 
 def _tables(folder: Path, shown: Sequence[Measured], *, page: bool) -> None:
@@ -147,16 +145,16 @@ def line_of(found: Measured, number: int, of: int) -> str:
     return f"{name}: {speed}, evaluated loss {found.values['eval_loss']:.4g}"
 
 
-def _same_code(folder: Path, setting: Setting, there: Mapping[Cell, Measured]) -> None:
+def _same_code(setting: Setting, folder: Path, there: Sequence[Measured]) -> None:
     """Raises: UsageError if cells of another version of the kit or of a model are there: they are not mixed."""
     from porting.bench.train_job import asked_of
     from porting.parity.capture_job import code_hash
 
     task = task_named(setting.task)
-    for cell, found in there.items():
-        package = asked_of(cell.model, task, setting.checkpoints, setting.seed).spec.package
+    for found in there:
+        package = asked_of(found.cell.model, task, setting.checkpoints, setting.seed).spec.package
         if found.result.get("code", code_hash(package)) != code_hash(package):
-            raise UsageError(f"{folder}: {cell.name} was measured with other code; choose another folder")
+            raise UsageError(f"{folder}: {found.cell.name} was measured with other code; choose another folder")
 
 
 def _unsaid(text: str) -> None:

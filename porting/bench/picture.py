@@ -11,7 +11,7 @@ from porting.acceptance.trajectory import Numbers
 from porting.bench.figures import READINGS, Measured
 from porting.report.thin import kept
 
-WIDTH, STRIP, LEFT = 330, 40, 118
+WIDTH, STRIP, LEFT = 340, 20, 162
 """Pixels: of all, the height of a strip, and the room for its label."""
 
 POINTS = 150
@@ -50,20 +50,20 @@ def picture(found: Measured) -> str:
     """The picture of a cell that is done. What was compiled and warmed up is shaded."""
     lines = lines_of(found)
     end = float(found.ends[-1])
-    height = STRIP * len(lines) + 18
+    height = STRIP * len(lines) + 14
     title = escape(f"{found.cell.model}, batch {found.cell.batch_size}, {found.backend}, {end:.3g} s")
     size = f'width="{WIDTH}" height="{height}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" {size}'
-    parts = [f'{head} font-family="sans-serif" font-size="11" role="img"><title>{title}</title>']
+    parts = [f'{head} font-family="sans-serif" font-size="10" role="img"><title>{title}</title>']
     parts.append(f'<rect {size} fill="#fff"/>')
     first = found.steady.first if found.steady else 0
     if first:
         wide = (WIDTH - LEFT - 4) * float(found.seconds[:first].sum()) / end
-        parts.append(f'<rect x="{LEFT}" y="0" width="{wide:.1f}" height="{height - 18}" fill="#eef1f3"/>')
+        parts.append(f'<rect x="{LEFT}" y="0" width="{wide:.1f}" height="{height - 14}" fill="#eef1f3"/>')
     for number, line in enumerate(lines):
         parts += _strip(line, COLOURS[number], number * STRIP, end)
-    parts.append(f'<text x="{LEFT}" y="{height - 5}" fill="#5b6770">0</text>')
-    parts.append(f'<text x="{WIDTH - 4}" y="{height - 5}" text-anchor="end" fill="#5b6770">{end:.3g} s</text></svg>')
+    parts.append(f'<text x="{LEFT}" y="{height - 4}" fill="#5b6770">0</text>')
+    parts.append(f'<text x="{WIDTH - 4}" y="{height - 4}" text-anchor="end" fill="#5b6770">{end:.3g} s</text></svg>')
     return "".join(parts) + "\n"
 
 
@@ -72,7 +72,7 @@ def _strip(line: Line, colour: str, top: int, end: float) -> Sequence[str]:
     label, unit, times, values = line
     finite = np.isfinite(values)
     if not finite.any():
-        return (f'<text x="4" y="{top + 18}" fill="{colour}">{label}: nothing finite</text>',)
+        return (f'<text x="4" y="{top + 14}" fill="{colour}">{label}: nothing finite</text>',)
     points = kept(np.where(finite, values, np.nan), POINTS)
     points = points[finite[points]]
     low, high = float(values[finite].min()), float(values[finite].max())
@@ -86,8 +86,8 @@ def _strip(line: Line, colour: str, top: int, end: float) -> Sequence[str]:
     drawn = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
     span = f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
     return (
-        f'<text x="4" y="{top + 16}" fill="{colour}" font-weight="600">{label}</text>',
-        f'<text x="4" y="{top + 30}" fill="#5b6770">{span} {unit}</text>',
+        f'<text x="0" y="{top + 13}" fill="{colour}" font-weight="600">{label}</text>',
+        f'<text x="{LEFT - 6}" y="{top + 13}" text-anchor="end" fill="#5b6770">{span} {unit}</text>',
         f'<polyline fill="none" stroke="{colour}" stroke-width="1.2" points="{drawn}"/>',
         f'<line x1="{LEFT}" x2="{WIDTH - 4}" y1="{top + STRIP}" y2="{top + STRIP}" stroke="#dde2e6"/>',
     )

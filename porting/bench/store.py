@@ -115,14 +115,9 @@ def read_cell(path: Path) -> Measured:
         raise FormatError(path / CELL, "", f"is no cell of a matrix: {reason}") from None
 
 
-def finished(folder: Path, cell: Cell, *, retry: bool = False) -> Measured | None:
-    """A cell that need not be run again. retry: those that did not come to their end are."""
-    try:
-        found = read_cell(folder / CELLS / cell.name)
-    except FormatError:
-        return None
-    kept = ("done",) if retry else KEPT
-    return found if found.cell == cell and found.state in kept else None
+def finished(found: Measured, *, retry: bool = False) -> bool:
+    """Whether a cell need not be run again. retry: those that did not come to their end are."""
+    return found.state in (("done",) if retry else KEPT)
 
 
 def write_cell(folder: Path, found: Measured) -> None:

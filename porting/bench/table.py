@@ -37,7 +37,7 @@ HEADS: Mapping[str, str] = {
     "average_utilization": "utilisation",
     "step_time": "step",
     "examples_per_second": "examples/s",
-    "compile_time": "compile, warm-up",
+    "compile_time": "warm-up",
     "peak_memory": "peak memory",
     "peak_rss": "peak RSS",
 }
