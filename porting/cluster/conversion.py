@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from porting.checkpoint.format import Layout
@@ -20,11 +21,12 @@ from porting.checkpoint.stream import Written
 from porting.cluster.engine import stream
 from porting.cluster.job import Job as ClusterJob
 from porting.cluster.job import Result
+from porting.cluster.local import HERE
 from porting.convert.account import Job
 from porting.convert.asked import Asked
 from porting.convert.cast import Cast
 from porting.convert.run import Filled, Progress, Way
-from porting.errors import FormatError
+from porting.errors import FormatError, PortError
 
 if TYPE_CHECKING:
     from porting.checkpoint.write import LaidOut
@@ -53,7 +55,7 @@ class Workers:
         for number, result in ended:
             if result.state != "done":
                 ended.close()
-                raise result.error or FormatError(job.target, "", f"a worker ended: {result.reason}")
+                raise _ended(result, job.target)
             _take(filled, result, job)
             heard(number, {"bytes": sum(_bytes(job, name) for name in parts[number]) * (2 if way.verify else 1)})
         return filled
@@ -107,6 +109,14 @@ def _share(asked: Asked, output: Output, job: Job, way: Way, names: list[str]) -
         "verify": way.verify,
     }
     return ClusterJob(f"{output.names[files[0]] if files else job.target.name}: {len(names)} tensors", values)
+
+
+def _ended(result: Result, target: Path) -> PortError:
+    """What a worker was refused by; of a node with its name, for what is wrong may be wrong only there."""
+    where = "" if result.node in {"", HERE} else f"node {result.node}: "
+    if result.error is not None and not where:
+        return result.error
+    return FormatError(target, "", f"a worker ended: {where}{result.reason}")
 
 
 def _take(filled: Filled, result: Result, job: Job) -> None:

@@ -132,7 +132,11 @@ def test_parts_that_may_not_be_written_are_refused(tmp_path):
     ("result", "said"),
     [
         (Result("lost", reason="attempt 3 of 3: gone"), "a worker ended: attempt 3 of 3: gone"),
-        (Result.refused(UsageError("node a: has porting kit 0.0")), "node a: has porting kit 0.0"),
+        (Result.refused(UsageError("node a: has porting kit 0.0")), "^node a: has porting kit 0.0"),
+        (
+            Result("refused", reason="/x: no", error=UsageError("/x: no"), node="a 12"),
+            "a worker ended: node a 12: /x: no",
+        ),
     ],
 )
 def test_a_worker_that_does_not_end_well_ends_the_conversion(result, said, source, tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from threading import Thread
 import pytest
 
 from porting.cluster import conversion, nodes, ray_place
-from porting.cluster.engine import run
+from porting.cluster.engine import run, stream
 from porting.cluster.job import Job, files_of
 from porting.convert.convert import convert
 from porting.errors import UsageError
@@ -128,6 +128,20 @@ def test_jobs_that_measure_are_alone_on_their_node(cluster, tmp_path):
     until.touch()
     thread.join(60)
     assert [each.state for each in found] == ["done"] * 3
+
+
+def test_closing_ends_what_runs_on_the_nodes(cluster, tmp_path):
+    said, until = [], str(tmp_path / "until")
+    waiting = job("sleep", began=str(tmp_path / "began"), until=until)
+    running = stream(
+        [job("echo", text=""), waiting], cluster=cluster.address, progress=lambda n, told: said.append(told)
+    )
+    assert next(running)[0] == 0
+    _wait(lambda: any("pid" in told for told in said))
+    pid = next(told["pid"] for told in said if "pid" in told)
+    assert Path(f"/proc/{pid}").exists()
+    running.close()
+    _wait(lambda: not Path(f"/proc/{pid}").exists(), 20)
 
 
 def test_a_node_that_is_killed_in_the_middle_is_replaced_and_said(cluster, tmp_path, capsys):
