@@ -133,9 +133,8 @@ def test_jobs_that_measure_are_alone_on_their_node(cluster, tmp_path):
 def test_closing_ends_what_runs_on_the_nodes(cluster, tmp_path):
     said, until = [], str(tmp_path / "until")
     waiting = job("sleep", began=str(tmp_path / "began"), until=until)
-    running = stream(
-        [job("echo", text=""), waiting], cluster=cluster.address, progress=lambda n, told: said.append(told)
-    )
+    tell = lambda _, told: said.append(told)  # noqa: E731
+    running = stream([job("echo", text=""), waiting], cluster=cluster.address, progress=tell)
     assert next(running)[0] == 0
     _wait(lambda: any("pid" in told for told in said))
     pid = next(told["pid"] for told in said if "pid" in told)
