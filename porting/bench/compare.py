@@ -173,9 +173,10 @@ def _pair(name: str, one: Measured, two: Measured, limit: float | None) -> Pair:
     failed = [f"{cell.backend}: {cell.reasons['step_time']}" for cell in (one, two) if cell.steady is None]
     if failed:
         return Pair(name, problem="; ".join(failed))
-    for part in ("data", "recipe"):
-        if one.result[part] != two.result[part] and (part == "recipe" or one.cell.model == two.cell.model):
-            return Pair(name, problem=f"another {part}: not compared")
+    if one.cell.model == two.cell.model and one.result["data"] != two.result["data"]:
+        return Pair(name, problem="another data: not compared")
+    if _recipe(one) != _recipe(two):
+        return Pair(name, problem="another recipe: not compared")
     ratios, missing = [], {}
     for figure in FIGURES:
         a, b = one.values[figure], two.values[figure]
@@ -190,6 +191,11 @@ def _pair(name: str, one: Measured, two: Measured, limit: float | None) -> Pair:
     found = next((ratio for ratio in ratios if ratio.figure == "step_time"), None)
     slower = bool(limit is not None and found and (found.value if found.low is None else found.low) > limit)
     return Pair(name, tuple(ratios), missing, slower=slower)
+
+
+def _recipe(one: Measured) -> dict[str, Any]:
+    """A recipe, but for the dialect that it calls parameters by: that is the family's."""
+    return {name: value for name, value in one.result["recipe"].items() if name not in ("hash", "names_of")}
 
 
 def _accuracy(one: Measured, two: Measured, a: float, b: float) -> Ratio:

@@ -18,20 +18,20 @@ from porting.bench.cell_job import ORDER
 from porting.bench.corpus import split
 from porting.data.tasks import Task, task_named
 from porting.model.dropout import Dropout
-from porting.model.recipes import bert_finetune
 from porting.parity.capture_job import code_hash
 from porting.parity.prepare import content_hash
 from porting.parity.subject import Subject, subject
 from porting.train.batches import Records, Shuffled
 from porting.train.evaluate import metrics
+from porting.train.finetune_recipe import recipe_for
 from porting.train.start import open_trainee
 
 if TYPE_CHECKING:
     from porting.backends.protocol import Array, Session
     from porting.backends.worker import Progress
 
-WARMUP = 0.1
-"""The share of the steps in which the rate rises, as in google-research/bert's run_classifier.py."""
+RECIPE = "bert"
+"""Of all models, so that one can be compared with another: that of google-research/bert's run_classifier.py."""
 
 TELL = 5.0
 """Seconds between two signs of life."""
@@ -53,7 +53,7 @@ def train_cell(job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     training, evaluation = (split(setting["data"], name, spec, config, task) for name in ("train", "eval"))
     batches = Shuffled(training, job["batch_size"], setting["seed"])
     count = batches.per_epoch * setting["epochs"]
-    recipe = bert_finetune(setting["learning_rate"], count, round(WARMUP * count))
+    recipe = recipe_for(spec, RECIPE, steps=count, learning_rate=setting["learning_rate"])
     trainee = open_trainee(
         asked, Resolved(backend, job["emulated"]), recipe=recipe, dropout=Dropout("own", setting["seed"]),
         compute=setting["compute"], mode=setting["mode"] or ("graph" if backend.known in GRAPHS else "eager"),

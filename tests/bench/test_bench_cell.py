@@ -18,11 +18,14 @@ from porting.bench.corpus import COLA, POSITIVE, WORDS, from_files, generated, s
 from porting.bench.figures import FIGURES, OF_DEVICE, measured
 from porting.bench.monitor import Monitor
 from porting.bench.reading import Reading
+from porting.bench.train_job import RECIPE
+from porting.convert.registry import family_named
 from porting.data.tasks import task_named
 from porting.errors import UsageError
 from porting.model.batch import check_batch
 from porting.model.registry import models
 from porting.testing.tiny import tiny
+from porting.train.finetune_recipe import recipe_for
 
 pytest.importorskip("psutil")
 
@@ -194,6 +197,15 @@ def test_examples_of_files_are_those_of_the_records_without_what_fills_up(task, 
         assert found.arrays.keys() == {
             "input_ids", "input_mask", "segment_ids", "label_ids" if task == "cola" else "label_values",
         }  # fmt: skip
+
+
+@pytest.mark.parametrize("model", models())
+def test_one_recipe_for_every_model(model):
+    spec = models()[model]
+    one, bert = (recipe_for(each, RECIPE, steps=40, learning_rate=2e-5) for each in (spec, models()["bert"]))
+    assert one.diff(bert) in ((), (f"names_of: {one.names_of}, google",))
+    assert one.names_of in {dialect.name for dialect in family_named(spec.family).dialects}
+    assert one.schedule.warmup == 4
 
 
 @pytest.mark.parametrize("examples", [0, -1, 9000])

@@ -60,7 +60,7 @@ def test_a_limit_is_broken_for_certain_or_not(step, limit, code, port, tmp_path)
     ("theirs", "told"),
     [
         ({"data": {"train": "sha256:other", "eval": "sha256:2"}}, "another data: not compared"),
-        ({"recipe": {"hash": "sha256:other"}}, "another recipe: not compared"),
+        ({"recipe": {"hash": "sha256:other", "epsilon": 1e-8}}, "another recipe: not compared"),
     ],
 )
 def test_cells_that_learned_something_else_are_said_and_not_compared(theirs, told, port, tmp_path):
