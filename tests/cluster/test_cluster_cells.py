@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 
 import pytest
+from cluster_support import started
 
 from porting.bench.cell import Cell, Setting
 from porting.cluster.cells import VERB, ClusterCells, _job, _result, cells_on
@@ -66,25 +65,12 @@ def test_one_cell_through_the_engine_on_this_machine():
 @pytest.mark.slow
 @pytest.mark.torch
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
-def test_cells_on_two_nodes_in_one_command(port, tmp_path, monkeypatch):
+def test_cells_on_two_nodes_in_one_command(port, tmp_path):
     """One on a node with a CPU, one on a node with an NPU, which is emulated there: there is no device."""
-    ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
-    from ray.cluster_utils import Cluster
-
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    store = {"object_store_memory": 80 << 20}
-    made = Cluster(True, head_node_args={"num_cpus": 0, "include_dashboard": False, **store})
-    try:
-        made.add_node(num_cpus=1, **store)
-        made.add_node(num_cpus=0, resources={"NPU": 1}, **store)
+    with started([{"num_cpus": 1}, {"num_cpus": 0, "resources": {"NPU": 1}}]) as made:
         words = ["--models", "bert-tiny", "--batch-sizes", 4, "--examples", 8, "--epochs", 1, "--max-seq-length", 8]
         words += ["--backend", "cpu,npu", "--cluster", made.address, "-o", tmp_path / "m", "--json"]
         ran = port("bench", "run", *words)
-    finally:
-        ray.shutdown()
-        made.shutdown()
     assert ran.code == 0, ran.err
     cells = json.loads(ran.out)["cells"]
     assert [(cell["backend"], bool(cell["emulated"]), cell["state"]) for cell in cells] == [

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import pytest
+from cluster_support import raylet_of, started
 
 from porting.backends.found import Resolved
 from porting.backends.names import BackendName
@@ -21,28 +22,13 @@ from porting.parity.side import CAPTURED, Side, Take
 from porting.parity.state import Level
 from porting.parity.subject import subject
 
-STORE = 80 << 20
-
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A head that runs nothing, a node with a CPU and no NPU, and one the other way round."""
-    ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
-    from ray.cluster_utils import Cluster
-
-    before = dict(os.environ)
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
-    made = Cluster(True, head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE})
-    try:
-        made.add_node(num_cpus=1, object_store_memory=STORE)
-        made.add_node(num_cpus=0, resources={"NPU": 1}, object_store_memory=STORE)
+    """A node with a CPU and no NPU, and two the other way round."""
+    npu = {"num_cpus": 0, "resources": {"NPU": 1}}
+    with started([{"num_cpus": 1}, npu, npu]) as made:
         yield made
-    finally:
-        ray.shutdown()
-        made.shutdown()
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def test_training_is_not_spread_and_nothing_is_asked_of_ray_without_an_address():
@@ -125,3 +111,40 @@ def test_a_kind_of_device_that_no_node_has_is_refused_at_once(cluster, port, tmp
     assert ran.code == 2
     assert ran.err.startswith("port: error: gpu: no node has GPU 1; there are: ")
     assert "(NPU 1)" in ran.err
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+def test_the_targets_node_is_killed_while_it_captures(cluster, tmp_path):
+    """The other one captures it anew, the verdict is the same, and the loss is said."""
+    psutil = pytest.importorskip("psutil")
+    said, stages, found = [], [], []
+    captures = ClusterCaptures(cluster.address, said.append)
+    options = {"output": tmp_path / "run", "captures": captures, "tell": stages.append}
+    thread = Thread(daemon=True, target=lambda: found.append(parity(subject("bert"), "torch:cpu", "npu", **options)))
+    thread.start()
+    nodes = cluster.list_all_nodes()
+    end = time.monotonic() + 90
+    victim = None
+    while victim is None and time.monotonic() < end:
+        time.sleep(0.05)
+        if any(stage.startswith("target on") for stage in stages):
+            victim = next((node for node in nodes if _captures_there(psutil, raylet_of(node))), None)
+    assert victim is not None, "no node was seen capturing"
+    cluster.remove_node(victim, allow_graceful=False)
+    thread.join(120)
+    (comparison,) = found
+    assert comparison.overall.state.value == "PASS", comparison.to_json()
+    assert read_capture(tmp_path / "run" / "target").manifest.state == "whole"
+    (lost,) = said
+    assert lost.startswith("attempt 1 of 3: ")
+
+
+def _captures_there(psutil, raylet) -> bool:
+    """Whether a framework runs on a node: a worker's own worker."""
+    try:
+        below = psutil.Process(raylet).children(recursive=True)
+        return sum("porting.backends.worker" in each.cmdline() for each in below) > 1
+    except psutil.Error:
+        return False

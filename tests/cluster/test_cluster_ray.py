@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import time
 from pathlib import Path
 from threading import Thread
 
 import pytest
+from cluster_support import STORE, kill_node_of, started
 
 from porting.cluster import conversion, nodes, ray_place
 from porting.cluster.engine import run, stream
@@ -23,8 +23,6 @@ pytestmark = [
 ]
 """What Ray warns of in itself is not ours."""
 
-STORE = 80 << 20
-
 
 def job(verb, *, needs=None, timeout=60.0, inputs=(), outputs=(), alone=False, **values) -> Job:
     found = {str(path): files_of(path) for path in inputs}
@@ -35,23 +33,9 @@ def job(verb, *, needs=None, timeout=60.0, inputs=(), outputs=(), alone=False, *
 @pytest.fixture(scope="module")
 def cluster():
     """A head that runs nothing, a node with a GPU, two with an NPU each: resources of Ray, no devices."""
-    ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
-    from ray.cluster_utils import Cluster
-
-    before = dict(os.environ)
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    made = Cluster(True, head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE})
-    try:
-        made.add_node(num_cpus=1, num_gpus=1, resources={"bigmem": 1}, object_store_memory=STORE)
-        for _ in range(2):
-            made.add_node(num_cpus=1, resources={"NPU": 1}, object_store_memory=STORE)
+    npu = {"num_cpus": 1, "resources": {"NPU": 1}}
+    with started([{"num_cpus": 1, "num_gpus": 1, "resources": {"bigmem": 1}}, npu, npu]) as made:
         yield made
-    finally:
-        ray.shutdown()
-        made.shutdown()
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def _wait(until, seconds=60.0):
@@ -153,7 +137,7 @@ def test_a_node_that_is_killed_in_the_middle_is_replaced_and_said(cluster, tmp_p
     thread.start()
     _wait(lambda: any("pid" in told for told in said))
     first = next(told["pid"] for told in said if "pid" in told)
-    _kill_parent_node(cluster, first)
+    kill_node_of(cluster, first)
     _wait(lambda: len(list(began.iterdir())) == 2)
     _wait(lambda: not Path(f"/proc/{first}").exists())
     until.touch()
@@ -179,7 +163,7 @@ def test_the_last_node_that_could_is_lost_and_the_job_with_it(cluster, tmp_path,
     thread = Thread(daemon=True, target=lambda: found.extend(run(jobs, cluster=cluster.address, progress=tell)))
     thread.start()
     _wait(lambda: any("pid" in told for told in said))
-    _kill_parent_node(cluster, next(told["pid"] for told in said if "pid" in told))
+    kill_node_of(cluster, next(told["pid"] for told in said if "pid" in told))
     thread.join(120)
     lost, echo = found
     assert lost.state == "lost"
@@ -203,7 +187,7 @@ def test_a_conversion_whose_node_is_killed_is_that_of_one_process(cluster, golde
     _wait(lambda: said)
     first = int(said[0].removeprefix("pid "))
     assert not made.exists()
-    _kill_parent_node(cluster, first)
+    kill_node_of(cluster, first)
     _wait(lambda: len([line for line in said if line.startswith("pid ")]) == 2)
     (made.parent / "go").touch()
     thread.join(60)
@@ -212,19 +196,6 @@ def test_a_conversion_whose_node_is_killed_is_that_of_one_process(cluster, golde
     assert ledgers[0].replace("/one/", "/many/") == ledgers[1]
     assert [line for line in said if line.startswith("attempt 1 of 3: ")]
     assert sorted(path.name for path in made.parent.iterdir()) == ["go", "model.ckpt", "model.ckpt.port.json"]
-
-
-def _kill_parent_node(cluster, pid):
-    """Kill the node that a job's process runs on, as a power cut does."""
-    import psutil
-
-    above = {each.pid for each in psutil.Process(pid).parents()}
-    victim = next(
-        node
-        for node in cluster.list_all_nodes()
-        if any(each.process.pid in above for each in node.all_processes.get("raylet", []))
-    )
-    cluster.remove_node(victim, allow_graceful=False)
 
 
 class TestAddresses:
