@@ -36,6 +36,9 @@ VERB = "porting.cluster.conversion_job:fill_part"
 SHARE = 256 << 20
 """Bytes that a worker is given at a time, unless one tensor has more: a lost node costs no more than that."""
 
+EVEN = 1.05
+"""How much more than its part of all a worker may take, so that what does not fit makes no share of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Workers:
@@ -48,7 +51,7 @@ class Workers:
 
     def fill(self, output: Output, job: Job, way: Way, step: Progress | None) -> Filled:
         """As porting.convert.run.fill_here. Raises: what a worker raised; FormatError if one did not end well."""
-        parts = shares(job.ready.layout, SHARE)
+        parts = shares(job.ready.layout, self._limit(job.ready.layout))
         jobs = [_share(self.asked, output, job, way, names) for names in parts]
         heard, filled = _Heard(step, self.tell), Filled()
         ended = stream(jobs, cluster=self.cluster, workers=1 if self.count is None else self.count, progress=heard)
@@ -59,6 +62,11 @@ class Workers:
             _take(filled, result, job)
             heard(number, {"bytes": sum(_bytes(job, name) for name in parts[number]) * (2 if way.verify else 1)})
         return filled
+
+    def _limit(self, layout: Layout) -> int:
+        """Bytes of a share. Here each worker has one, for none is lost alone, and to begin one costs time."""
+        total = sum(run.nbytes for runs in layout.extents.values() for run in runs)
+        return SHARE if self.cluster else max(SHARE, int(total / (self.count or 1) * EVEN))
 
 
 def shares(layout: Layout, limit: int) -> list[list[str]]:
