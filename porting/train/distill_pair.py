@@ -103,7 +103,8 @@ def _config(options: Mapping[str, Any], place: Path, begin: Path | None) -> tupl
 
 def _arithmetic(config: Any) -> str:
     """What config files of different origins mean by the same words."""
-    return f"{config.hidden_act}, layer_norm_eps {config.layer_norm_eps:g}"
+    before = f"{config.pooled_activation} before a classifier"
+    return f"{config.hidden_act}, layer_norm_eps {config.layer_norm_eps:g}, {before}"
 
 
 def _told(options: Mapping[str, Any], name: str) -> bool:
