@@ -163,6 +163,7 @@ finetune(json.loads(sys.argv[1]), lambda values: None)
 """
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_a_run_that_is_killed_goes_on_to_the_same_losses_and_weights(tmp_path):
     asked = options(tmp_path, epochs=8, save_steps=7, max_ckpt_num=2)
     trained({**asked, "output": tmp_path / "whole"})
@@ -175,6 +176,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_losses_and_weights(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 def test_the_command_that_is_killed_takes_its_worker_along_and_goes_on(tmp_path):
     asked = options(tmp_path, epochs=60, save_steps=7, max_ckpt_num=2, output=tmp_path / "whole")
     trained(asked)

@@ -287,11 +287,10 @@ def test_a_state_of_another_run_is_refused_and_stays(tmp_path):
     assert states(done.folder)[0].read_bytes() == before
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_a_run_that_was_killed_goes_on_to_the_same_trajectory(tmp_path):
-    pytest.importorskip("torch")
     made = options(tmp_path, "gd", decay_steps=100_000, max_ckpt_num=2, do_shuffle=True, seed=5)
     changed(tmp_path, "student", hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [
         sys.executable,
         "-c",
@@ -300,7 +299,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_trajectory(tmp_path):
         "general",
         *flags_of(made, train_steps=90_000),
     ]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         end = time.monotonic() + 60
         while not states(tmp_path / "run") and process.poll() is None and time.monotonic() < end:
             time.sleep(0.02)
