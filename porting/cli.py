@@ -258,6 +258,12 @@ def _asked(words: list[str]) -> typer.Typer:
     return narrow
 
 
+def _spelled_out(words: list[str]) -> list[str]:
+    """`port bench --models …` is short for `port bench run --models …`."""
+    short = words[:1] == ["bench"] and words[1:2] != ["--help"] and words[1:2] and words[1].startswith("-")
+    return ["bench", "run", *words[1:]] if short else words
+
+
 INTERRUPTED = 130
 """Exit code after Ctrl-C, by the convention of shells: 128 and the number of the signal."""
 
@@ -266,7 +272,8 @@ def main() -> None:
     """Run the command. A user's mistake is one line and exit code 2; a bug keeps its traceback."""
     gc.set_threshold(50_000)  # imports and plans make many objects and no garbage
     try:
-        _asked(sys.argv[1:2])(prog_name="port")
+        words = _spelled_out(sys.argv[1:])
+        _asked(words[:1])(words, prog_name="port")
     except PortError as error:
         fail(str(error))
         sys.exit(INTERRUPTED if isinstance(error, Interrupted) else 2)

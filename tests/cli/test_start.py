@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from porting.cli import app
+from porting.cli import _spelled_out, app
 from porting.testing.formats import HEAVY
 
 Port = Callable[..., Any]
@@ -70,3 +70,18 @@ def test_every_command_explains_itself(words: list[str], port: Port) -> None:
     assert ran.err == ""
     shown = [line for line in ran.out.splitlines() if line.strip().startswith("--") and line.strip() != "--help"]
     assert all(len(line.split()) > 1 for line in shown)
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["bench", "--models", "bert-tiny"], ["bench", "run", "--models", "bert-tiny"]),
+        (["bench", "-o", "matrix"], ["bench", "run", "-o", "matrix"]),
+        (["bench", "compare", "a", "b"], ["bench", "compare", "a", "b"]),
+        (["bench", "--help"], ["bench", "--help"]),
+        (["bench"], ["bench"]),
+        (["diff", "--json"], ["diff", "--json"]),
+    ],
+)
+def test_bench_without_a_command_runs(words, meant):
+    assert _spelled_out(words) == meant
