@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from porting.backends.device import resident_peak
 from porting.backends.found import Resolved
 from porting.backends.names import BackendName
 from porting.bench.cell_job import ORDER
@@ -69,7 +70,7 @@ def train_cell(job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         "per_epoch": batches.per_epoch,
         "examples": {"train": training.count, "eval": evaluation.count},
         "evaluation": found,
-        "peak_rss": _peak(),
+        "peak_rss": resident_peak(),
         "compilations": getattr(session, "compilations", None),
         "mode": trainee.build.mode,
         "device": device.name,
@@ -115,15 +116,3 @@ def evaluated(session: Session, records: Records, task: Task) -> dict[str, float
         losses.append(float(out["loss"]) * len(answers[-1]))
     labels = records.arrays["label_values" if task.regression else "label_ids"]
     return {"loss": sum(losses) / records.count, **metrics(task.name, np.concatenate(answers), labels)}
-
-
-def _peak() -> int | None:
-    """The most resident memory that this process ever had, in bytes; None where the system does not tell.
-
-    Not ru_maxrss, which counts what the process was before it became this program.
-    """
-    try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as lines:  # noqa: PTH123 - a name, not a path
-            return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
-    except OSError:
-        return None

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import resource
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
-from porting.backends.device import peak_memory
+from porting.backends.device import peak_memory, resident_peak
 from porting.backends.names import BackendName
 
 
@@ -17,6 +21,20 @@ def test_on_a_cpu_it_is_that_of_the_process(name):
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     most = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
     assert peak_memory(BackendName.parse(name)) == pytest.approx(most, rel=0.05)
+
+
+def test_it_is_not_that_of_the_process_that_started_this_one():
+    fat = b"x" * (512 << 20)
+    program = "from porting.backends.device import resident_peak; print(resident_peak())"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert len(fat) <= resident_peak()
+    assert 4 << 20 < int(ran.stdout) < 256 << 20
+
+
+def test_without_proc_the_system_tells_it(monkeypatch):
+    monkeypatch.setattr("builtins.open", Mock(side_effect=FileNotFoundError))
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert resident_peak() == pytest.approx(most if sys.platform == "darwin" else most << 10, rel=0.05)
 
 
 def test_an_emulated_device_has_none():
