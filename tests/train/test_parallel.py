@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from descent_session import Descent
 
-from porting.backends import feed
-from porting.backends.group import ALONE, Team, World, gather
+from porting.backends import feed, group
+from porting.backends.group import ALONE, Team, World, gather, sum_joined
 from porting.backends.names import BackendName
 from porting.backends.protocol import Build, Counters
 from porting.data.ranks import Device, rank_table, write_rank_table
@@ -183,6 +183,22 @@ def test_a_part_whose_loss_is_not_defined_is_refused():
 def test_every_rank_hears_what_each_says():
     said = everywhere(lambda rank, team: gather(team.collective, team.world, f"rank {rank} é".encode()), 3)
     assert said == [[f"rank {rank} é".encode() for rank in range(3)]] * 3
+
+
+@pytest.mark.parametrize(("room", "calls"), [(1, 4), (4, 3), (100, 1)])
+def test_tensors_that_are_summed_together_come_apart_in_their_shapes(monkeypatch, room, calls):
+    monkeypatch.setattr(group, "JOINED", room)
+    tensors = [np.arange(1.0), np.arange(3.0), np.arange(6.0).reshape(2, 3), np.ones((1, 2))]
+    asked = []
+
+    def twice(several):
+        asked.append(len(several))
+        return 2 * np.concatenate([tensor.reshape(-1) for tensor in several])
+
+    found = sum_joined(tensors, np.size, twice)
+    assert len(asked) == calls
+    for one, other in zip(tensors, found, strict=True):
+        np.testing.assert_array_equal(2 * one, other, strict=True)
 
 
 @pytest.mark.parametrize("differing", ["weights", "steps made", "shapes of the batch", None])

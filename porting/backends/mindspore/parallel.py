@@ -11,15 +11,13 @@ import numpy as np
 from mindspore import ops
 from mindspore.communication import init
 
-from porting.backends.group import Numbers, Team, World
+from porting.backends.group import Numbers, Team, World, sum_joined
 from porting.errors import UsageError
 
 # MindSpore carries no types.
 Tensor = Any
 
 TARGETS = {"cpu": "CPU", "ascend": "Ascend"}
-_BUCKET = 1 << 24
-"""Elements that are summed at once: 64 MiB of float32."""
 
 
 def begin(device: str, world: World) -> MindSporeCollective:
@@ -45,18 +43,8 @@ class MindSporeCollective:
         self._sum = ops.AllReduce()
 
     def sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Sums of float32 tensors, many in a call; the kernels of the CPU know no whole numbers."""
-        found: list[Tensor] = []
-        for bucket in _buckets(tensors):
-            flat = self._sum(ops.cat([tensor.reshape((-1,)) for tensor in bucket]))
-            flat[
-                :1
-            ].asnumpy()  # MindSpore goes on without its device: who waits for others waits here, where it is seen
-            start = 0
-            for tensor in bucket:
-                found.append(flat[start : start + tensor.size].reshape(tensor.shape))
-                start += tensor.size
-        return found
+        """Sums of float32 tensors; the kernels of the CPU know no whole numbers."""
+        return sum_joined(tensors, lambda tensor: int(tensor.size), self._joined)
 
     def numbers(self, values: Numbers) -> Numbers:
         """The same of a vector on the host."""
@@ -66,17 +54,10 @@ class MindSporeCollective:
         """Take leave of the scheduler, who waits for a rank that has not: MindSpore does so as Python ends."""
         atexit._run_exitfuncs()  # noqa: SLF001 - MindSpore has no other name for it
 
-
-def _buckets(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
-    found: list[list[Tensor]] = [[]]
-    room = _BUCKET
-    for tensor in tensors:
-        if found[-1] and tensor.size > room:
-            found.append([])
-            room = _BUCKET
-        found[-1].append(tensor)
-        room -= tensor.size
-    return found
+    def _joined(self, tensors: Sequence[Tensor]) -> Tensor:
+        flat = self._sum(ops.cat([tensor.reshape((-1,)) for tensor in tensors]))
+        flat[:1].asnumpy()  # MindSpore goes on without its device: who waits for others waits here, where it is seen
+        return flat
 
 
 def factor(shares: dict[str, float]) -> float:

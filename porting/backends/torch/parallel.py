@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from porting.backends.group import Numbers, Team, World
+from porting.backends.group import Numbers, Team, World, sum_joined
 from porting.errors import UsageError
 
 Slopes = Sequence[torch.Tensor | None]
@@ -20,8 +20,6 @@ Slopes = Sequence[torch.Tensor | None]
 BY_DEVICE = {"cpu": "gloo", "cuda": "nccl", "npu": "hccl"}
 LIMIT = timedelta(minutes=10)
 """That the ranks may be behind one another. One that has ended is known before: porting.backends.lifeline."""
-_BUCKET = 1 << 24
-"""Elements that are summed at once: 64 MiB of float32."""
 
 
 def begin(device: str, world: World) -> TorchCollective:
@@ -54,17 +52,8 @@ class TorchCollective:
         self._device = device
 
     def sum(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Sums of tensors of one dtype, many in a call: few large messages are faster than many small ones."""
-        found: list[torch.Tensor] = []
-        for bucket in _buckets(tensors):
-            flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
-            dist.all_reduce(flat)
-            self._wait()
-            start = 0
-            for tensor in bucket:
-                found.append(flat[start : start + tensor.numel()].view(tensor.shape))
-                start += tensor.numel()
-        return found
+        """Sums of tensors of one dtype."""
+        return sum_joined(tensors, torch.Tensor.numel, self._joined)
 
     def numbers(self, values: Numbers) -> Numbers:
         """The same of a vector on the host."""
@@ -77,22 +66,16 @@ class TorchCollective:
         """Leave the group."""
         _finish()
 
+    def _joined(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        dist.all_reduce(flat)
+        self._wait()
+        return flat
+
     def _wait(self) -> None:
         """For a device that works on its own: who waits for others waits here, where it is watched."""
         if self._device != "cpu":
             getattr(torch, self._device).current_stream().synchronize()
-
-
-def _buckets(tensors: Sequence[torch.Tensor]) -> list[list[torch.Tensor]]:
-    found: list[list[torch.Tensor]] = [[]]
-    room = _BUCKET
-    for tensor in tensors:
-        if found[-1] and tensor.numel() > room:
-            found.append([])
-            room = _BUCKET
-        found[-1].append(tensor)
-        room -= tensor.numel()
-    return found
 
 
 def summed(team: Team, loss: torch.Tensor, grads: Slopes, rows: Slopes) -> tuple[torch.Tensor, Slopes, Slopes]:
