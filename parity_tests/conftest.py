@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from porting.errors import PortError
+from porting.errors import PortError, first_line_of
 from porting.parity.state import Level, State, Verdict
 from porting.testing.parity import told
 from porting.testing.suite.choice import (
@@ -92,7 +92,7 @@ def _chosen(config: pytest.Config) -> Choice:
     except PortError as error:
         if option.backend or option.require_device:
             raise
-        absent = str(error).splitlines()[0]
+        absent = first_line_of(error)
     return Choice(
         backend=option.backend or BACKEND,
         source=None if recorded else resolved_by(source),

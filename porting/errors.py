@@ -26,6 +26,15 @@ def readable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+def first_line_of(error: BaseException) -> str:
+    r"""What an error says first; its class, where it says nothing.
+
+    >>> first_line_of(ValueError("\nwrong\nby far")), first_line_of(MemoryError())
+    ('wrong', 'MemoryError')
+    """
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 class PortError(Exception):
     """Base of all errors that a user can cause and mend. Its text is one line, or a title and a line per mismatch."""
 

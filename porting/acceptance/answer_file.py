@@ -19,7 +19,7 @@ import numpy as np
 
 from porting.acceptance.answers import Answers, Array, Columns, answers_of
 from porting.acceptance.inputs import input_of
-from porting.errors import FormatError, UsageError
+from porting.errors import FormatError, UsageError, first_line_of
 from porting.logs.source import Source
 
 Role = Literal["labels", "found", "scores", "ids"]
@@ -248,7 +248,7 @@ def _arrays(path: Path) -> Columns | None:
         with np.load(path, allow_pickle=False) as file:
             cells = {role: file[name.removesuffix(".npy")] for name, role in known.items() if role}
     except (zipfile.BadZipFile, ValueError, OSError, EOFError, KeyError, MemoryError) as error:
-        raise FormatError(path, "", f"is no file of arrays: {str(error).splitlines()[0]}") from None
+        raise FormatError(path, "", f"is no file of arrays: {first_line_of(error)}") from None
     counts = {role: len(one) if one.ndim else 0 for role, one in cells.items()}
     if len(set(counts.values())) > 1 or any(one.ndim > (2 if role == "scores" else 1) for role, one in cells.items()):
         shapes = ", ".join(f"{role} {one.shape}" for role, one in cells.items())

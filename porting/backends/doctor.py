@@ -15,7 +15,7 @@ from porting.backends.names import ALIASES, BackendName, Kind, names
 from porting.backends.process import Outcome
 from porting.backends.switches import recorded
 from porting.backends.system import System, this_machine
-from porting.errors import UsageError
+from porting.errors import UsageError, first_line_of
 from porting.version import VERSION
 
 AT_ONCE = 2
@@ -79,7 +79,7 @@ def _alias(name: Kind, system: System) -> Resolved | str:
     try:
         return resolve(BackendName(None, name), system)
     except UsageError as error:
-        return str(error).splitlines()[0]
+        return first_line_of(error)
 
 
 def _gpus(system: System) -> tuple[str, ...]:

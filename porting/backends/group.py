@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from porting.backends.protocol import Array, Batch, Session
-from porting.errors import UsageError
+from porting.errors import UsageError, first_line_of
 from porting.model.spec import Mean, ModelSpec, Task
 
 if TYPE_CHECKING:
@@ -177,8 +177,8 @@ class Team:
                 return call()
             except RuntimeError as error:
                 self.lifeline.settle()
-                first = (str(error).strip() or type(error).__name__).splitlines()[0]
-                raise UsageError(f"rank {self.world.rank}: the ranks have lost each other: {first}") from error
+                title = f"rank {self.world.rank}: the ranks have lost each other"
+                raise UsageError(f"{title}: {first_line_of(error)}") from error
 
 
 def whole_shapes(spec: ModelSpec, batch: Batch, world: World) -> dict[str, tuple[int, ...]]:

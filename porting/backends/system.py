@@ -15,7 +15,7 @@ from pathlib import Path
 
 from porting.backends.names import BackendName
 from porting.backends.process import Outcome, call
-from porting.errors import PortError
+from porting.errors import PortError, first_line_of
 
 PROBE_SECONDS = 120.0
 """For a framework to start and touch its device: the first start of a cold one, on a slow disk, took 40."""
@@ -94,4 +94,4 @@ def _probe(backend: BackendName) -> Outcome:
         try:
             return call(backend, job, timeout=PROBE_SECONDS, folder=Path(folder))
         except PortError as error:
-            return Outcome("crashed", reason=str(error).splitlines()[0])
+            return Outcome("crashed", reason=first_line_of(error))

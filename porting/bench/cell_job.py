@@ -32,7 +32,7 @@ from porting.backends.names import BackendName
 from porting.backends.process import Outcome, call
 from porting.bench.monitor import Monitor
 from porting.bench.reading import HOST
-from porting.errors import PortError, UsageError
+from porting.errors import PortError, UsageError, first_line_of
 
 if TYPE_CHECKING:
     from porting.backends.worker import Progress
@@ -70,7 +70,7 @@ def bench_cell(job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
             heard = _Heard(monitor, progress)
             ended = call(resolved.backend, own, timeout=QUIET, folder=Path(scratch), progress=heard, renewed=True)
         except PortError as error:
-            return {"state": "refused", "reason": str(error).splitlines()[0], "backend": str(resolved.backend)}
+            return {"state": "refused", "reason": first_line_of(error), "backend": str(resolved.backend)}
     known = {"backend": str(resolved.backend), "emulated": resolved.emulated}
     if ended.state == "crashed":
         return {**known, **_crashed(ended, by_system=_killed() > killed)}

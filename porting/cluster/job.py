@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from porting.backends.message import decode_error, encode_error
 from porting.backends.process import Outcome
-from porting.errors import PortError, UsageError
+from porting.errors import PortError, UsageError, first_line_of
 
 TIMEOUT = 1800.0
 """Seconds that a job may be silent."""
@@ -74,7 +74,7 @@ class Result:
     @classmethod
     def refused(cls, error: PortError) -> Result:
         """Of what is asked wrongly."""
-        return cls("refused", reason=str(error).splitlines()[0], error=error)
+        return cls("refused", reason=first_line_of(error), error=error)
 
     def outcome(self) -> Outcome:
         """The same as porting.backends.process tells it. Raises: the error of one that was refused."""

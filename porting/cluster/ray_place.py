@@ -19,7 +19,7 @@ from porting.cluster.node import Progress, denied
 from porting.cluster.nodes import Node, check_needs, connect, nodes, nowhere, options
 from porting.cluster.parcel import Message, Staged, Unpacking, packed
 from porting.cluster.ray_node import task
-from porting.errors import FormatError, PortError
+from porting.errors import FormatError, PortError, first_line_of
 from porting.version import VERSION
 
 ATTEMPTS = 3
@@ -220,4 +220,4 @@ class _Arriving:
 
 def _first(error: Exception) -> str:
     """What Ray says first: it goes on for many lines."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].partition(". ")[0]
+    return first_line_of(error).partition(". ")[0]

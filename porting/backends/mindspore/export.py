@@ -10,7 +10,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
-from porting.errors import UsageError
+from porting.errors import UsageError, first_line_of
 from porting.model.spec import Feature, ModelSpec
 
 TRIED = ((2, 7), (3, 5))
@@ -62,7 +62,7 @@ def export_mindir(
                 return outputs
             reason = "its graph computes something else"
         except (RuntimeError, ValueError, TypeError) as error:
-            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            reason = first_line_of(error)
     raise UsageError(f"{spec.name} {task}: MindSpore exports no MindIR: {reason}")
 
 

@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 
 from porting.checkpoint.output import alive, explain
-from porting.errors import FormatError, UsageError
+from porting.errors import FormatError, UsageError, first_line_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -100,8 +100,7 @@ class _explained:  # noqa: N801 - reads as a verb where it is used
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, RuntimeError | OSError | ValueError | TypeError):
-            first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise FormatError(self.path, "", f"MindSpore: {first}") from None
+            raise FormatError(self.path, "", f"MindSpore: {first_line_of(error)}") from None
 
 
 def _require_mindspore(path: Path) -> None:

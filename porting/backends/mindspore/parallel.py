@@ -12,7 +12,7 @@ from mindspore import ops
 from mindspore.communication import init
 
 from porting.backends.group import Numbers, Team, World, sum_joined
-from porting.errors import UsageError
+from porting.errors import UsageError, first_line_of
 
 # MindSpore carries no types.
 Tensor = Any
@@ -30,9 +30,8 @@ def begin(device: str, world: World) -> MindSporeCollective:
         ms.set_device("CPU" if world.rank < 0 else TARGETS[device], max(world.local, 0) if device == "ascend" else 0)
         init()
     except (RuntimeError, ValueError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         who = "msrun's scheduler" if world.rank < 0 else f"rank {world.rank}: MindSpore does not begin"
-        raise UsageError(f"{who}: {first}") from error
+        raise UsageError(f"{who}: {first_line_of(error)}") from error
     return MindSporeCollective()
 
 

@@ -19,7 +19,7 @@ from porting.backends.mindspore.parallel import factor, summed
 from porting.backends.mindspore.recipe import Trained, finite, updater
 from porting.backends.protocol import Array, Batch, Build, Counters, StepResult
 from porting.backends.training import Training
-from porting.errors import UsageError
+from porting.errors import UsageError, first_line_of
 from porting.model.batch import check_batch
 from porting.model.recipe import Recipe
 from porting.model.spec import Config, ModelSpec
@@ -45,7 +45,7 @@ def _use(device: str) -> None:
         if ms.get_context("device_target") != target or index:
             ms.set_device(target, int(index or 0))
     except (RuntimeError, ValueError) as error:
-        raise UsageError(f"device {device}: MindSpore cannot use it: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"device {device}: MindSpore cannot use it: {first_line_of(error)}") from error
     ms.set_context(mode=ms.PYNATIVE_MODE)
 
 

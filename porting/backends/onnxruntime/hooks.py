@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 from porting.backends.protocol import Array
 from porting.backends.watch import Asked, Calls, Facts, Keep, Ran
-from porting.errors import FormatError, UsageError
+from porting.errors import FormatError, UsageError, first_line_of
 
 AT_ONCE = 32
 """Tensors that one run returns. onnxruntime frees the others, so the memory is bounded; every run computes all."""
@@ -33,7 +33,7 @@ def open_model(model: Any, batch: Any) -> OnnxWatched:
     except FileNotFoundError:
         raise FormatError(path, "", "does not exist") from None
     except Exception as error:  # protobuf's own DecodeError is of another class in every build
-        raise FormatError(path, "", f"is no ONNX model: {str(error).splitlines()[0]}") from error
+        raise FormatError(path, "", f"is no ONNX model: {first_line_of(error)}") from error
     return OnnxWatched(found, path, batch)
 
 

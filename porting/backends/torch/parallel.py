@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 
 from porting.backends.group import Numbers, Team, World, sum_joined
-from porting.errors import UsageError
+from porting.errors import UsageError, first_line_of
 
 Slopes = Sequence[torch.Tensor | None]
 
@@ -34,8 +34,7 @@ def begin(device: str, world: World) -> TorchCollective:
             getattr(torch, device).set_device(world.local)
         dist.init_process_group(BY_DEVICE[device], timeout=LIMIT)
     except (RuntimeError, ValueError, ImportError, OSError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UsageError(f"rank {world.rank}: {BY_DEVICE[device]} does not begin: {first}") from error
+        raise UsageError(f"rank {world.rank}: {BY_DEVICE[device]} does not begin: {first_line_of(error)}") from error
     atexit.register(_finish)
     return TorchCollective(device)
 

@@ -14,7 +14,7 @@ from porting.backends.protocol import Array, Batch, Build, Counters, StepResult
 from porting.backends.torch.parallel import summed
 from porting.backends.torch.recipe import Trained, changed, finite
 from porting.backends.training import Training
-from porting.errors import UsageError
+from porting.errors import UsageError, first_line_of
 from porting.model.batch import check_batch
 from porting.model.recipe import Recipe
 from porting.model.spec import Config, ModelSpec
@@ -38,7 +38,7 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device {name}: PyTorch cannot use it: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"device {name}: PyTorch cannot use it: {first_line_of(error)}") from error
     return device
 
 
