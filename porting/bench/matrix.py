@@ -12,8 +12,9 @@ from porting.backends.names import BackendName
 from porting.bench.cell import Cell, Run, Setting, run_cells, run_here
 from porting.bench.figures import Measured, measured
 from porting.bench.monitor import check_period
-from porting.bench.store import begin, finished, held, read_cells, read_plan, write_cell, write_whole
+from porting.bench.store import begin, finished, held, read_cells, read_plan, write_cell
 from porting.bench.table import as_csv, as_markdown
+from porting.checkpoint.output import write_text
 from porting.data.tasks import task_named
 from porting.errors import Interrupted, UsageError
 
@@ -122,12 +123,12 @@ def _ordered(known: Mapping[Cell, Measured], cells: Sequence[Cell]) -> list[Meas
 
 def _tables(folder: Path, shown: Sequence[Measured], *, page: bool) -> None:
     plan = read_plan(folder)
-    write_whole(folder / "matrix.csv", as_csv(shown))
-    write_whole(folder / "matrix.md", as_markdown(plan, shown))
+    write_text(folder / "matrix.csv", as_csv(shown))
+    write_text(folder / "matrix.md", as_markdown(plan, shown))
     if page:
         from porting.bench.page import as_html
 
-        write_whole(folder / "matrix.html", as_html(plan, shown))
+        write_text(folder / "matrix.html", as_html(plan, shown))
 
 
 def line_of(found: Measured, number: int, of: int) -> str:

@@ -29,6 +29,7 @@ import numpy as np
 from porting.bench.cell import KEPT, Cell, Setting
 from porting.bench.figures import Measured, measured
 from porting.bench.picture import picture
+from porting.checkpoint.output import write_json
 from porting.errors import FormatError, UsageError
 from porting.version import VERSION
 
@@ -70,7 +71,7 @@ def begin(folder: Path, setting: Setting) -> None:
     values = setting.to_json()
     path = folder / PLAN
     if not path.exists():
-        write_whole(path, json.dumps({"version": VERSION, **values}, indent=1) + "\n")
+        write_json(path, {"version": VERSION, **values})
         return
     known = read_plan(folder)
     different = [name for name, value in values.items() if known.get(name) != value]
@@ -139,18 +140,6 @@ def write_cell(folder: Path, found: Measured) -> None:
         raise FormatError(place, "", f"cannot be written: {error.strerror}") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """A file that appears whole, or stays as it was. Raises: FormatError if the system refuses."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        _written(part, text)
-        part.rename(path)
-    except OSError as error:
-        raise FormatError(path, "", f"cannot be written: {error.strerror}") from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _written(path: Path, text: str) -> None:

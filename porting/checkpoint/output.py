@@ -8,6 +8,7 @@ of runs that were killed are removed by the next run that writes the same name.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 from collections.abc import Sequence
@@ -128,6 +129,14 @@ class Output:
         """Read back what was written. Returns the number of bytes, fewer than asked at the end of the file."""
         return os.preadv(self.fds[file], [into], offset)
 
+    def sync(self) -> None:
+        """Wait until what was written is on the disk. Raises: FormatError."""
+        for name, fd in zip(self.names, self.fds, strict=True):
+            try:
+                os.fsync(fd)
+            except OSError as error:
+                raise explain(self.folder / name, error) from None
+
     def commit(self) -> tuple[Path, ...]:
         """Put every file in place, the last name last. Returns the final paths of the names."""
         self.close()
@@ -157,3 +166,27 @@ class Output:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.discard()
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, where they are not there. Raises: FormatError if the system refuses."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise explain(folder, error) from None
+
+
+def write_text(path: Path, text: str, *, overwrite: bool = True) -> Path:
+    """Write a small file, on the disk when this returns. Returns its path.
+
+    Raises: UsageError if it exists and `overwrite` is false; FormatError if the system refuses: then the old one stays.
+    """
+    with Output(path.parent, [path.name], overwrite=overwrite) as output:
+        output.write(0, 0, text.encode())
+        output.sync()
+        return output.commit()[0]
+
+
+def write_json(path: Path, values: object, *, overwrite: bool = True, indent: int = 1) -> Path:
+    """The same of JSON values. Raises: as `write_text`."""
+    return write_text(path, json.dumps(values, indent=indent) + "\n", overwrite=overwrite)

@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from porting.checkpoint.output import Output
+from porting.checkpoint.output import write_json
 from porting.errors import FormatError, MismatchError, UsageError
 
 FORMS = ("1.0", "1.2", "old")
@@ -148,9 +148,7 @@ def write_rank_table(table: RankTable, path: Path, *, overwrite: bool = False) -
 
     Raises: UsageError if the file is there; FormatError if it cannot be written.
     """
-    with Output(path.parent, [path.name], overwrite=overwrite) as output:
-        output.write(0, 0, (json.dumps(table.to_json(), indent=4) + "\n").encode())
-        return output.commit()[0]
+    return write_json(path, table.to_json(), overwrite=overwrite, indent=4)
 
 
 def read_json(path: Path) -> Mapping[str, Any]:

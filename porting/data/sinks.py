@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from porting.checkpoint.output import Output
+from porting.checkpoint.output import Output, write_text
 from porting.data.layout import Laid
 from porting.data.records import Encoder, Label
 from porting.data.schema import Schema, account_path, read_schema, to_json
@@ -111,9 +111,7 @@ def write_schema(folder: Path, schema: Schema, *, mindrecord: bool = False) -> N
     text = to_json(_stored(schema, mindrecord=mindrecord))
     if mindrecord:
         text = json.dumps({**json.loads(text), "datasetType": "MindRecord"}, indent=1) + "\n"
-    with Output(folder, [SCHEMA], overwrite=True) as output:
-        output.write(0, 0, text.encode())
-        output.commit()
+    write_text(folder / SCHEMA, text)
 
 
 def _stored(schema: Schema, *, mindrecord: bool) -> Schema:

@@ -9,6 +9,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from porting.checkpoint.output import write_json
 from porting.errors import FormatError
 from porting.parity.floor import Entry, Floor
 
@@ -30,13 +31,7 @@ def floor_json(floor: Floor) -> dict[str, Any]:
 
 def write_floor(path: str | Path, floor: Floor) -> None:
     """Write a floor. Raises: FormatError if the system refuses."""
-    place = Path(path)
-    part = place.with_name(f".{place.name}.part")
-    try:
-        part.write_text(json.dumps(floor_json(floor), indent=1) + "\n", encoding="utf-8")
-        part.replace(place)
-    except OSError as error:
-        raise FormatError(place, "", error.strerror or str(error)) from None
+    write_json(Path(path), floor_json(floor))
 
 
 def read_floor(path: str | Path) -> Floor:

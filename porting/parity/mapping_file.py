@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from porting.checkpoint.output import Output
+from porting.checkpoint.output import write_text
 from porting.errors import FormatError, MismatchError
 from porting.parity.mapping import (
     PARTS,
@@ -47,10 +47,7 @@ _OPTIONAL = {"axes", "split", "confidence"}
 
 def write_mapping(mapping: Correspondence, path: Path, *, overwrite: bool = False) -> Path:
     """Write the file. Raises: UsageError if it exists and `overwrite` is false; FormatError if it cannot be written."""
-    data = mapping_text(mapping).encode()
-    with Output(path.parent, (path.name,), overwrite=overwrite) as output:
-        output.write(0, 0, data)
-        return output.commit()[0]
+    return write_text(path, mapping_text(mapping), overwrite=overwrite)
 
 
 def mapping_text(mapping: Correspondence) -> str:

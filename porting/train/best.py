@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from porting.backends.protocol import Array
-from porting.checkpoint.output import explain, remove_stale_parts
+from porting.checkpoint.output import make_folder, write_text
 from porting.errors import FormatError, UsageError
 from porting.parity.layout import line, numbers
 
@@ -73,18 +71,8 @@ def add_evaluation(folder: Path, evaluation: Evaluation) -> None:
     Raises: FormatError for a file that is none of evaluations, or where it cannot be written.
     """
     kept = [one for one in read_evaluations(folder) if one.step < evaluation.step]
-    text = "".join(line(one.to_json()) for one in (*kept, evaluation))
-    path = folder / EVALUATIONS
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_stale_parts(folder, [EVALUATIONS])
-        part.write_text(text, "utf-8")
-        part.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink()
-        raise explain(path, error) from None
+    make_folder(folder)
+    write_text(folder / EVALUATIONS, "".join(line(one.to_json()) for one in (*kept, evaluation)))
 
 
 def read_best(folder: Path) -> Best | None:
@@ -112,10 +100,7 @@ def keep_best(
         _check_same(folder / BEST, best, metric, other, run)
         if not _better(mine, best):
             return best
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise explain(folder, error) from None
+    make_folder(folder)
     said = json.dumps({"metric": metric, "run": run, **json.loads(line(evaluation.to_json()))}, sort_keys=True)
     write(folder / BEST, weights, format="safetensors", overwrite=True, metadata={KEY: said})
     return mine

@@ -11,14 +11,13 @@ What a run leaves in its folder:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from porting.checkpoint.output import Output, explain
+from porting.checkpoint.output import make_folder, write_json
 from porting.errors import UsageError
 from porting.model.recipe import Recipe
 from porting.model.registry import model_named
@@ -132,7 +131,8 @@ def _distil(
     for note in notes:
         tell(note)
     if leads:
-        _write(folder / RUN, {**said, "result": None})
+        make_folder(folder)
+        write_json(folder / RUN, {**said, "result": None})
     best, overflows = _trained(run, net, said["identity"], tell, stepped)
     if (after := net.teacher_hash()) != before:
         raise UsageError(f"{folder}: the teacher has changed while it taught: {before} before, {after} after")
@@ -141,7 +141,7 @@ def _distil(
 
     def finish() -> None:
         made = _exported(run, net, tell)
-        _write(folder / RUN, {**said, "result": done.to_json(), "files": made})
+        write_json(folder / RUN, {**said, "result": done.to_json(), "files": made})
 
     together(finish)  # the next phase begins with what is written here
     return done
@@ -250,14 +250,3 @@ def _exported(run: _Run, net: Open, tell: Tell) -> list[str]:
 
 def _formats(options: Mapping[str, Any]) -> list[str]:
     return [kind for kind in options["export"].replace(" ", "").split(",") if kind]
-
-
-def _write(path: Path, values: Mapping[str, Any]) -> None:
-    """JSON, whole or not at all. Raises: FormatError where it cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise explain(path.parent, error) from None
-    with Output(path.parent, [path.name], overwrite=True) as output:
-        output.write(0, 0, (json.dumps(values, indent=1) + "\n").encode())
-        output.commit()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from porting.backends.found import installed
 from porting.backends.names import BackendName
+from porting.checkpoint.output import make_folder, write_json
 from porting.convert.registry import family_named
-from porting.errors import FormatError, PortError, UsageError
+from porting.errors import PortError, UsageError
 from porting.model.spec import Config, Framework, ModelSpec
 from porting.parity.subject import Subject
 
@@ -71,11 +71,8 @@ def export(
     """
     check_formats(formats)
     model = _Trained(weights, spec, config, build, source_dialect)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_config(folder / family_named(spec.family).config_files[0], config)
-    except OSError as error:
-        raise FormatError(folder, "", f"cannot be written: {error.strerror}") from None
+    make_folder(folder)
+    write_json(folder / family_named(spec.family).config_files[0], config.to_dict())
     made: list[tuple[str, Path | str]] = []
     for kind in formats:
         write: Callable[[Path], None] = partial(_write_weights if kind in _WEIGHTS else _write_graph, model, kind)
@@ -94,12 +91,6 @@ def check_formats(formats: Sequence[str]) -> None:
     strangers = [kind for kind in formats if kind not in FORMATS]
     if strangers:
         raise UsageError(f"export {', '.join(strangers)}: wanted some of {', '.join(FORMATS)}")
-
-
-def _write_config(path: Path, config: Config) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(config.to_dict(), indent=1) + "\n", "utf-8")
-    part.replace(path)
 
 
 def _write_weights(model: _Trained, kind: str, path: Path) -> None:

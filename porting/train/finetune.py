@@ -6,7 +6,6 @@ What a run leaves in its folder is in docs/train.md.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from porting.backends.found import Resolved, installed, resolve
 from porting.backends.names import BackendName
-from porting.checkpoint.output import explain, remove_stale_parts
+from porting.checkpoint.output import write_json
 from porting.convert.config import find_config
 from porting.convert.registry import family_named
 from porting.data.tasks import Task, task_named
@@ -228,18 +227,6 @@ def _absolute(run: Run) -> Run:
     if run.recipe and run.recipe.endswith(".json"):
         changed["recipe"] = str(Path(run.recipe).absolute())
     return replace(run, **changed)
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a file of JSON, whole or not at all. Raises: FormatError."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        remove_stale_parts(path.parent, [path.name])
-        part.write_text(json.dumps(values, indent=1) + "\n", "utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise explain(path, error) from None
 
 
 def _flag(name: str) -> str:

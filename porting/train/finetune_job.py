@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from porting.backends.found import Resolved
 from porting.backends.names import BackendName
-from porting.checkpoint.output import explain
+from porting.checkpoint.output import explain, write_json
 from porting.convert.registry import family_named
 from porting.errors import UsageError
 from porting.model.dropout import Dropout, Mode
@@ -29,7 +29,7 @@ from porting.train.best import read_best, read_evaluations
 from porting.train.evaluate import METRIC
 from porting.train.evaluation import evaluator
 from porting.train.examples import Wanted, read_examples
-from porting.train.finetune import Run, write_json
+from porting.train.finetune import Run
 from porting.train.finetune_recipe import original_of, recipe_for
 from porting.train.log import TrainLog
 from porting.train.loop import Judge, Plan, train

@@ -20,6 +20,7 @@ import numpy as np
 from porting.backends.feed import ROLES
 from porting.backends.protocol import Array, Counters, Session
 from porting.checkpoint.entry import Checkpoint
+from porting.checkpoint.output import make_folder
 from porting.errors import FormatError, UsageError
 
 KEY = "porting.train.state"
@@ -85,10 +86,7 @@ def save(folder: Path, state: State, *, keep: int = 1) -> Path:
     said = {"version": VERSION, **asdict(state.mark), "hash": _hash(tensors)}
     said["self"] = _text_hash(said)
     path = state_path(folder, state.mark.counters.steps)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FormatError(folder, "", f"cannot be written: {error.strerror}") from None
+    make_folder(folder)
     write(path, tensors, format="safetensors", overwrite=True, metadata={KEY: json.dumps(said, sort_keys=True)})
     for old in states(folder)[:-keep]:
         if old != path:  # of a run that was wound back: what was written last stays whatever its number

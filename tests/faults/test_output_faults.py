@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from made import as_modelzoo, differences, google_bert, load, save
 
-from porting.checkpoint.output import remove_stale_parts
+from porting.checkpoint.output import remove_stale_parts, write_json, write_text
+from porting.errors import FormatError, UsageError
 
 SLOWED = """
 import sys, time
@@ -228,6 +229,34 @@ def test_parts_of_killed_runs_are_removed_by_the_next(tmp_path: Path) -> None:
         (tmp_path / name).write_text("x")
     remove_stale_parts(tmp_path, ["out.ckpt", "out.ckpt.port.json"])
     assert {path.name for path in tmp_path.iterdir()} == kept
+
+
+def test_a_small_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    assert write_json(path, {"a": [1]}).read_text() == '{\n "a": [\n  1\n ]\n}\n'
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask()
+    (tmp_path / f".run.json.{dead_process()}.part").write_text("x")
+    with pytest.raises(UsageError, match="exists already"):
+        write_text(path, "two", overwrite=False)
+    assert path.read_text() != "two"
+    write_text(path, "två")
+    assert path.read_bytes() == "två".encode()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2, limits[1]))
+    try:
+        with pytest.raises(FormatError, match=r"^\S+/run\.json: cannot be written: File too large$"):
+            write_text(path, "three")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [file.name for file in tmp_path.iterdir()] == ["run.json"]
+    assert path.read_bytes() == "två".encode()
+
+
+def umask() -> int:
+    """The process's mask of modes."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def test_two_runs_at_once_do_not_disturb_each_other(large: Path, tmp_path: Path) -> None:
