@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from porting.backends.found import usable
+from porting.backends.names import BackendName
 from porting.errors import PortError, first_line_of
 from porting.parity.state import Level, State, Verdict
 from porting.testing.parity import told
@@ -26,7 +28,6 @@ from porting.testing.suite.choice import (
     Choice,
     Target,
     checked_models,
-    resolved_by,
     targets_of,
 )
 from porting.testing.suite.evidence import Evidence
@@ -95,7 +96,7 @@ def _chosen(config: pytest.Config) -> Choice:
         absent = first_line_of(error)
     return Choice(
         backend=option.backend or BACKEND,
-        source=None if recorded else resolved_by(source),
+        source=None if recorded else usable(BackendName.parse(source)),
         targets=targets,
         folder=tempfile.mkdtemp(prefix="parity-"),
         recorded=recorded,

@@ -9,7 +9,7 @@ from math import isfinite
 from pathlib import Path
 
 from porting.acceptance.train import REPLICAS, Judged, Plan, on, train, training_recipe
-from porting.backends.found import installed, resolve
+from porting.backends.found import usable
 from porting.backends.names import BackendName
 from porting.errors import UsageError
 from porting.model.recipe import Recipe
@@ -50,10 +50,9 @@ def train_both(  # noqa: PLR0913 - one keyword per choice
     _sensible(steps, replicas, seeds, plant, limit)
     rule, ours, theirs = rule_named(criteria), BackendName.parse(source), BackendName.parse(target)
     learns = recipe or training_recipe(subject.spec, steps)
-    here = installed(ours) or resolve(ours)
+    here = usable(ours)
     one = on(Side(here, subject, recipe=learns, steps=steps, timeout=timeout), here)
-    reached = None if require_device else installed(theirs)
-    two = on(replace(one, compute=compute), reached or resolve(theirs, require_device=require_device))
+    two = on(replace(one, compute=compute), usable(theirs, require_device=require_device))
     plan = Plan(one, two, REPLICAS if replicas is None else replicas, seeds, planted=tuple(plant))
     below = compared_before(Path(output))
     return train(plan, output, rule=rule, limit=limit, below=below, overwrite=overwrite, tell=tell)

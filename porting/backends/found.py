@@ -108,12 +108,26 @@ def resolve(
     return _first(candidates, system, title, ascend.look(system).problems)
 
 
-def installed(name: BackendName, system: System | None = None) -> Resolved | None:
+def usable(
+    name: BackendName,
+    system: System | None = None,
+    *,
+    framework: Framework | None = None,
+    require_device: bool = False,
+) -> Resolved:
+    """As `resolve`, but a CPU is not tried: what is to run on it tries it soon enough. Raises: UsageError."""
+    known = None if require_device else installed(name, system, framework=framework)
+    return known or resolve(name, system, framework=framework, require_device=require_device)
+
+
+def installed(
+    name: BackendName, system: System | None = None, *, framework: Framework | None = None
+) -> Resolved | None:
     """A CPU's backend, without trying it: its modules are installed, and a CPU is always there. None for any other."""
     system = system or this_machine()
     if name.kind != "cpu" or name.interpreter:
         return None
-    candidates = [name] if name.framework else _candidates("cpu", None)
+    candidates = [name] if name.framework else _candidates("cpu", framework)
     found = (candidate for candidate in candidates if not _missing(candidate.known, system))
     return next((Resolved(candidate, reason="installed") for candidate in found), None)
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from porting.backends.found import Resolved, installed, resolve
+from porting.backends.found import Resolved, usable
 from porting.backends.names import BackendName
 from porting.backends.process import Outcome, call
 from porting.bench.monitor import Monitor
@@ -99,8 +99,7 @@ class _Heard:
 @lru_cache
 def _resolved(backend: str) -> Resolved:
     """Tried once; a CPU is there without trying. Raises: UsageError."""
-    name = BackendName.parse(backend)
-    return installed(name) or resolve(name)
+    return usable(BackendName.parse(backend))
 
 
 def _crashed(ended: Outcome, *, by_system: bool) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Protocol
 
-from porting.backends.found import Resolved, installed, resolve
+from porting.backends.found import Resolved, usable
 from porting.backends.names import BackendName
 from porting.errors import PortError, UsageError
 from porting.model.recipe import Recipe
@@ -57,8 +57,7 @@ class Here:
 
     def resolve(self, name: str, *, require_device: bool = False) -> Resolved:
         """What a name stands for; a CPU is not tried first, for the capture itself tries it."""
-        parsed = BackendName.parse(name)
-        return (None if require_device else installed(parsed)) or resolve(parsed, require_device=require_device)
+        return usable(BackendName.parse(name), require_device=require_device)
 
     def make(self, takes: Sequence[Take]) -> list[PortError | None]:
         """Those of one backend in one process."""

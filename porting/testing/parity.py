@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from porting.backends.found import installed, resolve
+from porting.backends.found import usable
 from porting.backends.names import BackendName
 from porting.parity.compare import Comparison, compare
 from porting.parity.floor import Floor
@@ -67,7 +67,7 @@ def _finding(finding: Finding) -> str:
 
 def _side(of: str | Subject, backend: str) -> Side:
     name, chosen = BackendName.parse(backend), subject(of) if isinstance(of, str) else of
-    return Side(installed(name) or resolve(name), chosen, recipe=probe_recipe(chosen.spec))
+    return Side(usable(name), chosen, recipe=probe_recipe(chosen.spec))
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from porting.backends.device import prepare
-from porting.backends.found import Resolved, installed, resolve
+from porting.backends.found import Resolved, usable
 from porting.backends.names import DEVICES, BackendName, Kind
 from porting.backends.protocol import Build
 from porting.errors import UsageError
@@ -95,8 +95,8 @@ def backend_of(options: Mapping[str, Any]) -> Resolved:
     kind = None if target is None else _KINDS[target]
     if text in DEVICES:
         name = BackendName(text, "cpu") if kind in (None, "cpu") else BackendName(None, kind)
-        return installed(name) or resolve(name, framework=text)
+        return usable(name, framework=text)
     name = BackendName.parse(text)
     if kind is not None and name.kind != kind:
         raise UsageError(f"device_target {target}: --backend {text} is a {name.kind}")
-    return installed(name) or resolve(name)
+    return usable(name)

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, get_args
 
-from porting.backends.found import Resolved, installed, resolve
+from porting.backends.found import Resolved, usable
 from porting.backends.names import BackendName
 from porting.checkpoint.output import write_json
 from porting.convert.config import find_config
@@ -213,7 +213,7 @@ def _resolved(name: str) -> Resolved:
         raise UsageError(f"--backend {name}: an ONNX graph is run forward only: wanted torch, tensorflow or mindspore")
     if backend.interpreter:
         raise UsageError(f"--backend {name}: training in a named interpreter is not supported")
-    return installed(backend) or resolve(backend)
+    return usable(backend)
 
 
 def _absolute(run: Run) -> Run:

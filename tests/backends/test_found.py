@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from machines import DEAD, FRAMEWORKS, ascend, crashed, machine, says
 
-from porting.backends.found import NO_GPU, find, resolve
+from porting.backends.found import NO_GPU, find, resolve, usable
 from porting.backends.names import BackendName, names
 from porting.backends.system import this_machine
 from porting.errors import UsageError
@@ -135,6 +135,17 @@ def test_gpu_without_one_says_of_every_backend_why_not():
     assert "built without CUDA: install a build with CUDA" in lines[1]
     assert lines[2] == "  tensorflow:gpu: tensorflow not installed: pip install 'porting-kit[tensorflow]'"
     assert system.probe.asked == ["torch:cuda"]
+
+
+def test_a_cpu_is_used_without_a_try_and_nothing_else_is():
+    system = machine(files=["/dev/nvidia0"])
+    assert str(usable(parse("tensorflow:cpu"), system).backend) == "tensorflow:cpu"
+    assert str(usable(parse("cpu"), system, framework="mindspore").backend) == "mindspore:cpu"
+    assert system.probe.asked == []
+    assert str(usable(parse("gpu"), system).backend) == "torch:cuda"
+    assert system.probe.asked == ["torch:cuda"]
+    with pytest.raises(UsageError, match="a device is required, and a CPU is none"):
+        usable(parse("cpu"), system, require_device=True)
 
 
 @pytest.mark.parametrize("sign", ["/dev/nvidia0", "/dev/kfd", "/dev/dxg"])

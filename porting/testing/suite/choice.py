@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from porting.backends.found import Resolved, installed, resolve
+from porting.backends.found import Resolved, resolve, usable
 from porting.backends.names import BackendName
 from porting.errors import PortError, UsageError
 from porting.model.registry import models
@@ -162,19 +162,13 @@ def targets_of(backend: str, *, require_device: bool) -> tuple[Target, ...]:
     Raises: UsageError for what cannot be used here.
     """
     name = BackendName.parse(backend)
-    first = resolved_by(backend, require_device=require_device)
+    first = usable(name, require_device=require_device)
     if not first.emulated or name.framework:
         return (Target(first),)
     try:
         return Target(first), Target(resolve(name, framework="mindspore"), smaller=True)
     except UsageError:
         return (Target(first),)
-
-
-def resolved_by(backend: str, *, require_device: bool = False) -> Resolved:
-    """What a name stands for; a CPU is not tried, for the captures try it. Raises: UsageError."""
-    name = BackendName.parse(backend)
-    return (None if require_device else installed(name)) or resolve(name, require_device=require_device)
 
 
 def checked_models(names: Sequence[str], checkpoint: str) -> tuple[str, ...]:
