@@ -14,7 +14,6 @@ command again.
 from __future__ import annotations
 
 import csv
-import fcntl
 import json
 import os
 import shutil
@@ -31,6 +30,7 @@ from porting.bench.figures import Measured, measured
 from porting.bench.picture import picture
 from porting.checkpoint.output import write_json
 from porting.errors import FormatError, UsageError
+from porting.lock import locked
 from porting.version import VERSION
 
 PLAN, CELLS, CELL = "plan.json", "cells", "cell.json"
@@ -48,16 +48,7 @@ def held(folder: Path) -> Iterator[None]:
     inside = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if inside - {LOCK} and PLAN not in inside:
         raise UsageError(f"{folder}: holds other things than a matrix ({min(inside)})")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / LOCK).open("w")
-    except OSError as error:
-        raise FormatError(folder, "", f"cannot be written: {error.strerror}") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UsageError(f"{folder}: another run is at work there") from None
+    with locked(folder / LOCK, "is at work there"):
         for part in (folder / CELLS).glob(".*.part"):  # of a run that was killed: nobody else writes here
             shutil.rmtree(part, ignore_errors=True)
         yield

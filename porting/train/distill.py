@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from porting.checkpoint.output import make_folder, write_json
+from porting.checkpoint.output import write_json
 from porting.errors import UsageError
 from porting.model.recipe import Recipe
 from porting.model.registry import model_named
@@ -35,7 +35,7 @@ from porting.train.export import check_formats, export
 from porting.train.export import lines as export_lines
 from porting.train.log import TrainLog
 from porting.train.loop import Plan, train
-from porting.train.parallel import schedule, together, world
+from porting.train.parallel import alone_in, schedule, together, world
 
 if TYPE_CHECKING:
     from porting.backends.protocol import Array, StepResult
@@ -119,19 +119,24 @@ def _distil(
     options: Mapping[str, Any], stage: Stage, folder: Path, begin: Path | None, tell: Tell, stepped: Stepped | None
 ) -> Distilled:
     schedule()
-    leads = world().leads
-    run = _prepared(options, stage, folder, begin)
+    run, output = _prepared(options, stage, folder, begin), options["output"]
+    with alone_in(output), nullcontext() if folder == output else alone_in(folder):  # a phase's lies within
+        return _distilled(run, tell, stepped)
+
+
+def _distilled(run: _Run, tell: Tell, stepped: Stepped | None) -> Distilled:
+    """Make a run that is ready, from its newest state where there is one."""
+    options, folder, leads = run.options, run.folder, world().leads
     net = open_net(run.options, run.task, run.pair, run.recipe)
     resolved = net.trainee.resolved
     emulated = (f"{resolved.backend}: {resolved.reason}",) if resolved.emulated else ()
-    notes = (*emulated, *run.pair.notes, *net.notes, *idle(options, stage, run.recipe, resolved.backend.known))
+    notes = (*emulated, *run.pair.notes, *net.notes, *idle(options, run.stage, run.recipe, resolved.backend.known))
     before = net.teacher_hash()
     said = {**_said(run, net, before), "notes": list(notes)}
     tell = tell if leads else _untold
     for note in notes:
         tell(note)
     if leads:
-        make_folder(folder)
         write_json(folder / RUN, {**said, "result": None})
     best, overflows = _trained(run, net, said["identity"], tell, stepped)
     if (after := net.teacher_hash()) != before:

@@ -6,9 +6,7 @@ The job travels as JSON: `run`, a porting.train.finetune.Run with absolute paths
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from porting.backends.found import Resolved
 from porting.backends.names import BackendName
-from porting.checkpoint.output import explain, write_json
+from porting.checkpoint.output import write_json
 from porting.convert.registry import family_named
 from porting.errors import UsageError
 from porting.model.dropout import Dropout, Mode
@@ -33,7 +31,7 @@ from porting.train.finetune import Run
 from porting.train.finetune_recipe import original_of, recipe_for
 from porting.train.log import TrainLog
 from porting.train.loop import Judge, Plan, train
-from porting.train.parallel import leave, together, world
+from porting.train.parallel import alone_in, leave, together, world
 from porting.train.start import open_trainee
 from porting.train.state import Position, check_run, read_mark, states
 from porting.version import VERSION
@@ -43,7 +41,7 @@ if TYPE_CHECKING:
     from porting.backends.worker import Progress
     from porting.train.start import Trainee
 
-ACCOUNT, LOCK = "run.json", "run.lock"
+ACCOUNT = "run.json"
 EPOCHS, BATCH = 3.0, 32
 """Of a recipe in a file, which has no original to follow."""
 
@@ -82,7 +80,7 @@ def finetune(job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     resolved = Resolved(BackendName.parse(job["backend"]), job["emulated"], job["reason"])
     folder = Path(run.output)
     work = prepared(run, subject)
-    with locked(folder):
+    with alone_in(folder):
         trainee = open_trainee(
             subject, resolved, recipe=work.recipe, dropout=Dropout(cast("Mode", run.dropout), run.seed),
             compute=computed(run.dtype),
@@ -217,26 +215,3 @@ def _write_account(work: Work, trainee: Trainee, same: Mapping[str, Any], notes:
     config = family_named(work.subject.spec.family).config_files[0]
     write_json(folder / ACCOUNT, account)
     write_json(folder / config, work.subject.configured().to_dict())
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep another run out of a folder as long as this process lives. Raises: UsageError, FormatError.
-
-    Of several ranks the first keeps it, for all.
-    """
-    if not world().leads:
-        yield
-        return
-    path = folder / LOCK
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = path.open("a", encoding="utf-8")
-    except OSError as error:
-        raise explain(path, error) from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"{folder}: another run trains there now") from None
-        yield

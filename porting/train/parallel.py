@@ -5,6 +5,7 @@
     ranks.join(session)       the session trains with the others from now on (porting.train.start.open_trainee)
     Part(batches, world())    its part of each batch, of batches that are those of all ranks (porting.train.loop.train)
     together(work)            done by rank 0, while the others wait
+    alone_in(folder)          rank 0 keeps other runs out of it, for all
 
 Rank 0 writes what all have in common (`World.leads`).
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -23,16 +25,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from porting.backends.group import ALONE, Collective, Team, World, gather, part_of
 from porting.backends.names import BackendName
 from porting.errors import UsageError
+from porting.lock import locked
 
 if TYPE_CHECKING:
     from porting.backends.lifeline import Lifeline
     from porting.backends.protocol import Batch
     from porting.train.loop import Batches
 
-__all__ = ["ALONE", "Part", "Ranks", "World", "leave", "meet", "schedule", "together", "world"]
+__all__ = ["ALONE", "Part", "Ranks", "World", "alone_in", "leave", "meet", "schedule", "together", "world"]
 
 T = TypeVar("T")
 _TABLE = "RANK_TABLE_FILE"
+LOCK = "run.lock"
 
 
 def world(variables: Mapping[str, str] | None = None) -> World:
@@ -144,6 +148,11 @@ def together(work: Callable[[], T]) -> T | None:
     for ranks in _MET:
         ranks.wait()
     return done
+
+
+def alone_in(folder: Path) -> AbstractContextManager[None]:
+    """Keep another run out of a folder while this one trains there. Raises, of rank 0: UsageError, FormatError."""
+    return locked(folder / LOCK, "trains there now") if world().leads else nullcontext()
 
 
 def leave() -> None:

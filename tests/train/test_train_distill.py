@@ -22,6 +22,7 @@ from porting.logs.read import read_log
 from porting.model.names import names_in
 from porting.train.distill import distill_general, distill_task
 from porting.train.distill_judge import evaluate_student
+from porting.train.parallel import alone_in
 from porting.train.state import read_state, states
 
 pytestmark = [
@@ -285,6 +286,17 @@ def test_a_state_of_another_run_is_refused_and_stays(tmp_path):
     with pytest.raises(UsageError, match="is of another run: recipe: "):
         run("gd", made | {"learning_rate": 5e-4, "train_steps": 12})
     assert states(done.folder)[0].read_bytes() == before
+
+
+@pytest.mark.parametrize(("phase", "kept"), [("gd", "run"), ("td1", "run"), ("both", "run"), ("both", "run/phase1")])
+def test_two_runs_in_one_folder_are_refused(phase, kept, tmp_path, port):
+    made = options(tmp_path, "td1" if phase == "both" else phase)
+    more = {"phase": "both", "do_eval": False} if phase == "both" else {}
+    with alone_in(tmp_path / kept):
+        ran = port("distill", "general" if phase == "gd" else "task", *flags_of(made, **more))
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == f"port: error: {tmp_path / kept}: another run trains there now\n"
+    assert {path.name for path in (tmp_path / kept).iterdir()} <= {"run.lock", "phase1"}
 
 
 @pytest.mark.usefixtures("one_thread")
