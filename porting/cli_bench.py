@@ -72,7 +72,7 @@ def run_matrix(
     from porting.bench.matrix import bench
     from porting.bench.options import matrix_of
     from porting.bench.summary import made_json, made_lines
-    from porting.cluster.cells import cells_on
+    from porting.cluster.cells import ClusterCells
 
     def told(line: str) -> None:
         typer.echo(f"port: {readable(line)}", err=True)
@@ -83,7 +83,7 @@ def run_matrix(
         learning_rate=learning_rate, seed=seed, compute=compute, mode=mode, period=period,
     )  # fmt: skip
     with stages("cells", quiet=as_json) as stage:
-        run = partial(run_here, tell=stage) if cluster is None else cells_on(cluster, told)
+        run = partial(run_here, tell=stage) if cluster is None else ClusterCells(cluster, told)
         made = bench(matrix, output, run=run, retry=retry, tell=None if as_json else lambda text: show([text]))
     show(made_json(made) if as_json else made_lines(made))
     raise typer.Exit(0 if made.passed else 1)

@@ -86,8 +86,7 @@ def call(
     job: JSON values; `verb` says what to do (porting.backends.worker.VERBS). Its paths are absolute: the process works
     in `folder`, where frameworks may leave what they like (MindSpore: rank_0, kernel_meta). timeout: seconds until the
     process is killed with all its children; with `renewed`, counted from the last that it told. progress: called, in
-    another thread, with what the verb tells meanwhile. stop: once it is set, the
-    process is killed as at its time limit.
+    another thread, with what the verb tells meanwhile. stop: once it is set, the process is killed as at its limit.
     In a named interpreter the recorder's verbs run without the kit; all others need it installed there.
 
     Raises: the PortError that the job raised; UsageError for an interpreter that is not there or lacks the kit.

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from porting.backends.found import Resolved
 from porting.backends.message import decode_error
@@ -13,7 +12,7 @@ from porting.backends.names import BackendName
 from porting.backends.process import Outcome
 from porting.checkpoint.registry import read
 from porting.cluster.capture_job import CAPTURE, RESOLVE, resolved_of
-from porting.cluster.engine import run
+from porting.cluster.engine import lost_nodes, run
 from porting.cluster.job import Job, files_of
 from porting.errors import PortError, UsageError
 from porting.parity.side import Take
@@ -32,7 +31,7 @@ class ClusterCaptures:
     def resolve(self, name: str, *, require_device: bool = False) -> Resolved:
         """What a name stands for on a node of its kind. Raises: UsageError where no such can be used."""
         values = {"verb": RESOLVE, "backend": name, "require_device": require_device}
-        (found,) = run([Job(name, values, _needs(name))], cluster=self.cluster, progress=self._told)
+        (found,) = run([Job(name, values, _needs(name))], cluster=self.cluster, progress=lost_nodes(self.tell))
         if found.outcome().state != "done":
             raise UsageError(f"backend {name}: {found.reason}")
         return resolved_of(found.value)
@@ -48,7 +47,7 @@ class ClusterCaptures:
             groups.setdefault(str(of.side.resolved.backend), []).append(number)
         jobs = [_job(backend, [takes[number] for number in numbers]) for backend, numbers in groups.items()]
         errors: list[PortError | None] = [None] * len(takes)
-        ended = run(jobs, cluster=self.cluster, workers=1, progress=self._told)
+        ended = run(jobs, cluster=self.cluster, workers=1, progress=lost_nodes(self.tell))
         for numbers, found in zip(groups.values(), ended, strict=True):
             if found.state == "done":
                 for number, error in zip(numbers, found.value, strict=True):
@@ -57,11 +56,6 @@ class ClusterCaptures:
             for number in numbers:
                 errors[number] = found.error or _crashed(takes[number], found.outcome())
         return errors
-
-    def _told(self, number: int, values: Mapping[str, Any]) -> None:
-        del number
-        if "lost" in values:
-            self.tell(values["lost"])
 
 
 def captures_on(cluster: str | None, *, steps: int, tell: Callable[[str], None]) -> ClusterCaptures | None:

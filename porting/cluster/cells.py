@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from porting.backends.names import BackendName
-from porting.bench.cell import Run, run_here
 from porting.bench.cell_job import QUIET
 from porting.cluster.captures import checkpoint_files
-from porting.cluster.engine import stream
+from porting.cluster.engine import lost_nodes, stream
 from porting.cluster.job import Job, Result, files_of
 from porting.data.sinks import SCHEMA
 
@@ -30,18 +29,8 @@ class ClusterCells:
 
     def __call__(self, jobs: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
         """The number and the result of each as it ends. Raises: UsageError for a device that no node has."""
-        for number, found in stream([_job(job) for job in jobs], cluster=self.cluster, progress=self._told):
+        for number, found in stream([_job(job) for job in jobs], cluster=self.cluster, progress=lost_nodes(self.tell)):
             yield number, _result(found)
-
-    def _told(self, number: int, values: Mapping[str, Any]) -> None:
-        del number
-        if "lost" in values:
-            self.tell(values["lost"])
-
-
-def cells_on(cluster: str | None, tell: Callable[[str], None]) -> Run:
-    """Where cells are run: on a cluster, or one after the other here"""
-    return run_here if cluster is None else ClusterCells(cluster, tell)
 
 
 def _job(cell: Mapping[str, Any]) -> Job:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from porting.checkpoint.format import Layout
 from porting.checkpoint.output import Output
 from porting.checkpoint.stream import Written
-from porting.cluster.engine import stream
+from porting.cluster.engine import lost_nodes, stream
 from porting.cluster.job import Job as ClusterJob
 from porting.cluster.job import Result
 from porting.cluster.local import HERE
@@ -150,12 +150,11 @@ class _Heard:
 
     def __init__(self, step: Progress | None, tell: Callable[[str], None] | None) -> None:
         self._step = step
-        self._tell = tell
+        self._lost = lost_nodes(tell)
         self._done: dict[int, int] = {}
 
     def __call__(self, number: int, values: Mapping[str, Any]) -> None:
-        if "lost" in values and self._tell:
-            self._tell(values["lost"])
+        self._lost(number, values)
         more = values.get("bytes", 0) - self._done.get(number, 0)
         if more > 0 and self._step:
             self._done[number] = values["bytes"]

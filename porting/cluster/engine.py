@@ -16,6 +16,17 @@ Told = Callable[[int, Mapping[str, Any]], None]
 """Takes the number of a job and what it tells meanwhile, JSON values, in another thread."""
 
 
+def lost_nodes(tell: Callable[[str], None] | None) -> Told:
+    """What passes on to people, of all that jobs tell, the nodes that were lost."""
+
+    def heard(number: int, values: Mapping[str, Any]) -> None:
+        del number
+        if tell is not None and "lost" in values:
+            tell(values["lost"])
+
+    return heard
+
+
 class Place(Protocol):
     """Where jobs run."""
 

@@ -8,7 +8,7 @@ import pytest
 from cluster_support import started
 
 from porting.bench.cell import Cell, Setting
-from porting.cluster.cells import VERB, ClusterCells, _job, _result, cells_on
+from porting.cluster.cells import VERB, ClusterCells, _job, _result
 from porting.cluster.job import Result
 from porting.data.sinks import SCHEMA
 from porting.errors import UsageError
@@ -47,7 +47,7 @@ def test_a_device_that_cannot_be_had_is_refused_before_anything_runs(monkeypatch
     monkeypatch.setattr("porting.cluster.nodes.find_spec", {}.get)
     jobs = [Cell("gpu", "bert-tiny", 2).job(Setting("cola", GENERATED))]
     with pytest.raises(UsageError, match="ray is not installed"):
-        list(cells_on("10.0.0.1:6379", print)(jobs))
+        list(ClusterCells("10.0.0.1:6379", print)(jobs))
 
 
 @pytest.mark.slow
