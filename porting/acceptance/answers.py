@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -43,24 +43,22 @@ class Answers:
     broken: int = 0
     notes: tuple[str, ...] = ()
 
-    def judged(self) -> Iterator[tuple[str, Array]]:
-        """Each metric that these answers have, with what it looks at: [n]."""
+    def judged(self) -> dict[str, Array]:
+        """What each metric that these answers have looks at: [n]."""
         if self.kind == "values":
-            yield from ((name, self.found) for name in CORRELATIONS if self.found is not None)
-            return
+            return {} if self.found is None else dict.fromkeys(CORRELATIONS, self.found)
         binary = bool(np.isin(self.labels, (0, 1)).all()) if self.labels.dtype.kind == "i" else False
+        looked: dict[str, Array] = {}
         if self.found is not None:
-            yield "accuracy", self.found
-            yield "matthews", self.found
-            if binary and bool((self.found <= 1).all()):
-                yield "f1", self.found
-                yield "acc_and_f1", self.found
+            of_two = ("f1", "acc_and_f1") if binary and bool((self.found <= 1).all()) else ()
+            looked |= dict.fromkeys(("accuracy", "matthews", *of_two), self.found)
         if binary and self.scores is not None:
-            yield "auc", self.scores
+            looked["auc"] = self.scores
+        return looked
 
     def metrics(self) -> dict[str, Metric]:
         """Every metric with its 95 % interval, where there is one."""
-        given = dict(self.judged())
+        given = self.judged()
         names = [name for name in given if name != "accuracy"]
         drawn = drawn_measures(names, self.labels, [{name: given[name] for name in names}])
         found = {}
@@ -187,8 +185,3 @@ def _whole(values: Array) -> bool:
 
 def _first(mask: Array) -> int:
     return int(mask.argmax())
-
-
-def given(answers: Answers) -> Mapping[str, Array]:
-    """What each metric looks at."""
-    return dict(answers.judged())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from porting.acceptance.answers import Answers, given
+from porting.acceptance.answers import Answers
 from porting.acceptance.names import ANSWERS, EXAMPLES
 from porting.acceptance.resampling import bounds, drawn_measures, tango
 from porting.parity.state import Finding, Level, State
@@ -33,7 +33,7 @@ def matched(source: Answers, target: Answers) -> Matched:
     """Pair by ids where both sides have them, else by the sequence of labels; what is not the same is unpaired."""
     places, finding = _places(source, target)
     findings = (finding, *_finite(source, target))
-    ours, theirs = given(source), given(target)
+    ours, theirs = source.judged(), target.judged()
     names = [name for name in ours if name in theirs]
     if places is None:
         return Matched(dict(_unpaired(names, source, target)), paired=False, findings=findings)
@@ -59,7 +59,7 @@ def _unpaired(names: list[str], source: Answers, target: Answers) -> Iterator[tu
     """Bounds of differences as of two samples; accuracy's are Newcombe's, from the counts, and not made here."""
     resampled = [name for name in names if name != "accuracy"]
     sides = [
-        drawn_measures(resampled, one.labels, [given(one)], seed=seed) for seed, one in enumerate((source, target))
+        drawn_measures(resampled, one.labels, [one.judged()], seed=seed) for seed, one in enumerate((source, target))
     ]
     for name in resampled:
         first, second = sides
