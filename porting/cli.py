@@ -20,8 +20,8 @@ from porting.cli_distill import commands as distill_commands
 from porting.cli_parity import commands as parity_commands
 from porting.cli_registry import families_app, models_app
 from porting.cli_train import commands as train_commands
-from porting.errors import Interrupted, PortError, UsageError, readable
-from porting.terminal import fail, progress, show, stages
+from porting.errors import Interrupted, PortError, UsageError
+from porting.terminal import fail, progress, say, show, stages
 
 app = typer.Typer(
     name="port",
@@ -129,7 +129,7 @@ def convert(
             allow_missing=allow_missing or (), allow_unexpected=allow_unexpected or (), require=require or (),
             variables=parse_pairs(variables), shard_size=parse_size(shard_size), graph=graph, dry_run=dry_run,
             verify=verify, hash=hash_name, overwrite=overwrite, workers=workers, cluster=cluster,
-            tell=lambda line: typer.echo(f"port: {readable(line)}", err=True), progress=report,
+            tell=say, progress=report,
         )  # fmt: skip
     if as_json:
         typer.echo(ledger.to_json(), nl=False)

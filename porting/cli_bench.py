@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from porting.errors import readable
-from porting.terminal import show, stages
+from porting.terminal import say, show, stages
 
 commands = typer.Typer()
 bench_app = typer.Typer(
@@ -74,16 +74,13 @@ def run_matrix(
     from porting.bench.summary import made_json, made_lines
     from porting.cluster.cells import ClusterCells
 
-    def told(line: str) -> None:
-        typer.echo(f"port: {readable(line)}", err=True)
-
     matrix = matrix_of(
         models=models, batch_sizes=batch_sizes, backends=backend, task=task, epochs=epochs, examples=examples,
         train=train or (), evaluation=evaluation or (), checkpoints=checkpoint or (), length=length,
         learning_rate=learning_rate, seed=seed, compute=compute, mode=mode, period=period,
     )  # fmt: skip
     with stages("cells", quiet=as_json) as stage:
-        run = partial(run_here, tell=stage) if cluster is None else ClusterCells(cluster, told)
+        run = partial(run_here, tell=stage) if cluster is None else ClusterCells(cluster, say)
         made = bench(matrix, output, run=run, retry=retry, tell=None if as_json else lambda text: show([text]))
     show(made_json(made) if as_json else made_lines(made))
     raise typer.Exit(0 if made.passed else 1)

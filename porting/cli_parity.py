@@ -200,9 +200,9 @@ def parity(
     from porting.parity.options import computed, levels_of, recipe_named
     from porting.parity.parity import parity as run
     from porting.parity.subject import subject
-    from porting.terminal import stages
+    from porting.terminal import say, stages
 
-    captures = captures_on(cluster, steps=steps, tell=lambda line: typer.echo(f"port: {readable(line)}", err=True))
+    captures = captures_on(cluster, steps=steps, tell=say)
     found = subject(
         model, config=config, checkpoint=checkpoint, task=task, batch=data or batch, seed=seed, examples=examples
     )

@@ -51,6 +51,11 @@ def show(what: Mapping[str, Any] | Sequence[str]) -> None:
         sys.stdout.write(text.encode("ascii", "backslashreplace").decode())
 
 
+def say(line: str) -> None:
+    """Something beside the result, on standard error: a node that was lost."""
+    sys.stderr.write(f"port: {readable(line)}\n")
+
+
 def fail(text: str) -> None:
     """An error on standard error, in red on a terminal that has colours."""
     head, _, rest = text.partition("\n")
