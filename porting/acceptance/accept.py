@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from math import isfinite
 from pathlib import Path
 
 from porting.acceptance.acceptance import Acceptance
@@ -14,6 +13,7 @@ from porting.acceptance.chain import chain, overall
 from porting.acceptance.evidence import FLOOR, REFERENCE, TRUTH, Evidence, Paths, evidence_of
 from porting.acceptance.inputs import input_of
 from porting.acceptance.judge import judge_trajectory
+from porting.acceptance.limits import check_limit
 from porting.acceptance.matched import Matched, alone, matched
 from porting.acceptance.measured import (
     FIRST,
@@ -85,9 +85,8 @@ def accept(  # noqa: PLR0913 - one keyword per choice
     Raises: UsageError for a path or criteria that there are not, or a limit that is no number above 0; FormatError for
     what is no evidence, and for a previous report that is none.
     """
-    for option, value in (("--max-ratio", speed), ("--margin", margin)):
-        if value is not None and not (isfinite(value) and value > 0):
-            raise UsageError(f"{option} {value}: wanted a number above 0")
+    check_limit("--max-ratio", speed)
+    check_limit("--margin", margin)
     rule = rule_named(criteria)
     given = Given(
         evidence_of(source, "source", step_ms=source_step_ms, labels=labels),

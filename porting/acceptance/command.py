@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from math import isfinite
 from pathlib import Path
 
+from porting.acceptance.limits import check_limit
 from porting.acceptance.train import REPLICAS, Judged, Plan, on, train, training_recipe
 from porting.backends.found import usable
 from porting.backends.names import BackendName
@@ -63,8 +63,7 @@ def _sensible(steps: int, replicas: int | None, seeds: int, plant: Sequence[str]
     unknown = [name for name in plant if name not in names()]
     if steps < 1 or seeds < 0 or (replicas is not None and replicas < 0):
         raise UsageError(f"--steps {steps}, --replicas {replicas}, --seeds {seeds}: wanted 1 or more, 0 or more")
-    if limit is not None and not (isfinite(limit) and limit > 0):
-        raise UsageError(f"--max-ratio {limit}: wanted a number above 0")
+    check_limit("--max-ratio", limit)
     if unknown:
         raise UsageError(f"--plant {unknown[0]}: not known; there are {', '.join(names())}")
 

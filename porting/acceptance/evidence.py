@@ -16,6 +16,7 @@ from porting.acceptance.answer_file import read_answers
 from porting.acceptance.answered import LABELS, answers_in, labels_in, only, with_answers
 from porting.acceptance.answers import Answers
 from porting.acceptance.inputs import input_of, inputs_of
+from porting.acceptance.limits import check_limit
 from porting.acceptance.permutation import BLOCK
 from porting.acceptance.runs import read_planted, read_runs, trajectory_of
 from porting.acceptance.trajectory import Runs, Series, Trajectory
@@ -285,8 +286,7 @@ def merged(found: Sequence[Trajectory]) -> Trajectory:
 
 
 def _with_step_time(found: Evidence, side: Side, step_ms: float) -> Evidence:
-    if not np.isfinite(step_ms) or step_ms <= 0:
-        raise UsageError(f"--{side}-step-ms {step_ms}: wanted a number above 0")
+    check_limit(f"--{side}-step-ms", step_ms)
     kind: Literal["capture", "log"] = "log" if found.logs else "capture"
     run = found.run or Trajectory(found.party.name, kind, found.party.inputs, {}, emulated=found.party.emulated)
     given = Series(np.array([0]), np.array([step_ms / 1000]))
