@@ -23,12 +23,12 @@ from porting.acceptance.inputs import input_of
 from porting.backends.protocol import Array
 from porting.data.layout import Layout, Style
 from porting.data.packed import pack, unpack
-from porting.data.schema import read_schema
-from porting.data.sinks import SCHEMA
+from porting.data.schema import LABEL, REAL, SCHEMA, read_schema
 from porting.data.tasks import Task
 from porting.errors import UsageError
 from porting.model.spec import Config, ModelSpec
 from porting.train.batches import Records, limits, load
+from porting.train.examples import real_examples
 
 COLA = {"train": 8551, "eval": 1043}
 """Rows of CoLA's training and development sets (the GLUE benchmark; the field case has the same)."""
@@ -38,8 +38,6 @@ LENGTH = 128
 
 POSITIVE = 721 / 1043
 """The share of class 1 in the development set: the accuracy of always saying 1, 69.13 %, which the field case shows."""
-
-REAL = "is_real_example"
 
 WORDS, SPREAD = 7.7, 0.5
 """The mean number of words in a sentence, and the standard deviation of its logarithm."""
@@ -77,7 +75,7 @@ def _file(path: Path) -> dict[str, Any]:
 def split(data: Mapping[str, Any], name: str, spec: ModelSpec, config: Config, task: Task) -> Records:
     """Examples of `train` or `eval`, with the features that a model takes. Raises: UsageError, FormatError."""
     head = "regression" if task.regression else "classification"
-    label = "label_values" if task.regression else "label_ids"
+    label = "label_values" if task.regression else LABEL
     features = [one for one in spec.task(head).features if one in ("input_ids", "input_mask", "segment_ids", label)]
     if data["kind"] == "generated":
         made = _made(spec, config, data, name)
@@ -85,16 +83,9 @@ def split(data: Mapping[str, Any], name: str, spec: ModelSpec, config: Config, t
     paths = [Path(one["path"]) for one in data[name]]
     below = limits(spec, spec.bounds(config), len(task.labels))
     schema = read_schema(paths[0].parent / SCHEMA)
-    columns = {one: "label_ids" if one == label else one for one in features}
+    columns = {one: LABEL if one == label else one for one in features}
     columns |= {REAL: REAL} if any(column.name == REAL for column in schema) else {}
-    return first(_real(load(paths, schema, columns, below)), data["examples"])
-
-
-def _real(records: Records) -> Records:
-    """Without the examples that only fill up a batch (`port data glue --pad-to`)."""
-    arrays = dict(records.arrays)
-    kept = arrays.pop(REAL, np.ones(records.count)) != 0
-    return Records({name: array[kept] for name, array in arrays.items()}, int(kept.sum()))
+    return first(real_examples(paths[0], load(paths, schema, columns, below)), data["examples"])
 
 
 def first(records: Records, count: int | None) -> Records:
@@ -125,7 +116,7 @@ def _made(spec: ModelSpec, config: Config, data: Mapping[str, Any], name: str) -
     padding = mask == (0 if style == "bert" else 1)
     ids[padding] = values.get("pad_token_id") or 0
     dtype = np.float32 if style == "xlnet" else np.int32
-    return {"input_ids": ids, "input_mask": mask.astype(dtype), "segment_ids": segments, "label_ids": labels}
+    return {"input_ids": ids, "input_mask": mask.astype(dtype), "segment_ids": segments, LABEL: labels}
 
 
 def _lengths(random: np.random.Generator, count: int, most: int) -> Array:

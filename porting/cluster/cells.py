@@ -12,7 +12,7 @@ from porting.bench.cell_job import QUIET
 from porting.cluster.captures import checkpoint_files
 from porting.cluster.engine import lost_nodes, stream
 from porting.cluster.job import Job, Result, files_of
-from porting.data.sinks import SCHEMA
+from porting.data.schema import SCHEMA
 
 VERB = "porting.bench.cell_job:bench_cell"
 

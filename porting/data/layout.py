@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from porting.data.packed import beginning, count, pack
-from porting.data.schema import Column, Schema
+from porting.data.schema import LABEL, REAL, Column, Schema
 from porting.errors import UsageError
 
 Style = Literal["bert", "xlnet"]
@@ -91,8 +91,8 @@ class Layout:
             Column("input_ids", "int64", length),
             Column("input_mask", self.mask_dtype, length),
             Column("segment_ids", "int64", length),
-            Column("label_ids", "float32" if regression else "int64", (1,)),
-            Column("is_real_example", "int64", (1,)),
+            Column(LABEL, "float32" if regression else "int64", (1,)),
+            Column(REAL, "int64", (1,)),
         )
 
 

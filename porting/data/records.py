@@ -9,6 +9,7 @@ from typing import Any
 from porting.data.example import INT64_LIST, float_entry, int64_entry, joined, number_entry
 from porting.data.layout import Laid, Layout
 from porting.data.packed import unpack
+from porting.data.schema import LABEL, REAL
 from porting.data.tfrecord import frame
 
 Label = int | float
@@ -57,8 +58,8 @@ class Encoder:
             "input_ids": unpack(self.layout.padded(laid.packed, laid.tokens)),
             "input_mask": self.layout.mask(laid.tokens),
             "segment_ids": self.layout.segments(laid.first, laid.tokens),
-            "label_ids": [label],
-            "is_real_example": [int(real)],
+            LABEL: [label],
+            REAL: [int(real)],
         }
 
     def padding(self) -> Laid:
@@ -66,11 +67,11 @@ class Encoder:
         return Laid(b"", 0, 0, cut=False)
 
 
-_REAL, _PADDING = int64_entry("is_real_example", (1,)), int64_entry("is_real_example", (0,))
+_REAL, _PADDING = int64_entry(REAL, (1,)), int64_entry(REAL, (0,))
 
 
 @lru_cache(1 << 12)
 def _label(label: Label, regression: bool) -> bytes:  # noqa: FBT001 - a cache takes its key as it comes
     if regression:
-        return float_entry("label_ids", (label,))
-    return int64_entry("label_ids", (int(label),))
+        return float_entry(LABEL, (label,))
+    return int64_entry(LABEL, (int(label),))

@@ -13,6 +13,12 @@ from typing import Any
 
 from porting.errors import FormatError
 
+SCHEMA = "schema.json"
+"""The name of the file, in the folder of the records."""
+
+LABEL, REAL = "label_ids", "is_real_example"
+"""Columns of GLUE's records: the label, whatever its kind, and 0 where an example only fills a batch."""
+
 TYPES = ("int64", "float32", "string")
 """Dtypes of TFRecord features."""
 

@@ -12,10 +12,8 @@ from typing import Protocol, Self
 from porting.checkpoint.output import Output, write_text
 from porting.data.layout import Laid
 from porting.data.records import Encoder, Label
-from porting.data.schema import Schema, account_path, read_schema, to_json
+from porting.data.schema import SCHEMA, Schema, account_path, read_schema, to_json
 from porting.errors import UsageError
-
-SCHEMA = "schema.json"
 
 
 class Sink(Protocol):

@@ -9,16 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from porting.data.schema import Schema, read_schema
+from porting.data.schema import LABEL, REAL, SCHEMA, Schema, read_schema
 from porting.data.tasks import task_named
 from porting.errors import UsageError
 from porting.model.spec import Config, ModelSpec
 from porting.train.batches import MINDRECORD, Records, columns_of, limits, load
-from porting.train.examples import REAL, check_account, real_examples
+from porting.train.examples import check_account, real_examples
 
 TEXT = ("input_ids", "input_mask", "segment_ids")
-LABELS = "label_ids"
-SCHEMA = "schema.json"
 
 
 def records(
@@ -45,8 +43,8 @@ def records(
         check_account(file, spec, config, task=None if task is None else task_named(task).name, labelled=judged)
     schema = columns_of(files[0]) if mind else _schema(place, options["schema_dir"])
     there = {column.name for column in schema}
-    labelled = labels is not None and (judged or LABELS in there)
-    features = {name: name for name in (*TEXT, *((LABELS,) if labelled else ()))}
+    labelled = labels is not None and (judged or LABEL in there)
+    features = {name: name for name in (*TEXT, *((LABEL,) if labelled else ()))}
     filled = {REAL: REAL} if REAL in there else {}
     bounds = spec.bounds(config)
     found = real_examples(files[0], load(files, schema, features | filled, limits(spec, bounds, labels or 0)))

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from porting.data.schema import LABEL
 from porting.data.tasks import task_named
 from porting.errors import UsageError
 from porting.parity.subject import Subject
 from porting.train.batches import Records
 from porting.train.best import read_best
-from porting.train.distill_data import LABELS, TEXT, records
+from porting.train.distill_data import TEXT, records
 from porting.train.evaluate import METRIC, metrics
 from porting.train.evaluation import evaluator
 from porting.train.loop import Judge
@@ -55,7 +56,7 @@ def token_evaluator(records: Records, size: int) -> Evaluate:
             batch = {name: records.arrays[name][start : start + size] for name in TEXT}
             shown = batch["input_mask"] == 1
             said.append(session.forward(batch)["logits"].argmax(-1)[shown])
-            wanted.append(records.arrays[LABELS][start : start + size][shown])
+            wanted.append(records.arrays[LABEL][start : start + size][shown])
         return metrics("", np.concatenate(said), np.concatenate(wanted))
 
     return evaluate

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from porting.data.schema import Column, Schema, account_path, read_schema
+from porting.data.schema import LABEL, REAL, SCHEMA, Column, Schema, account_path, read_schema
 from porting.data.tasks import TASKS, Task
 from porting.data.vocabulary import require_fit
 from porting.errors import FormatError, UsageError
@@ -16,10 +16,6 @@ from porting.model.spec import Config, Feature, ModelSpec
 from porting.train.batches import MINDRECORD, Records, columns_of, limits, load
 from porting.train.evaluation import LABELS
 
-LABEL, REAL = "label_ids", "is_real_example"
-"""Columns of the records: the label, whatever its kind, and 0 where an example only fills a batch."""
-
-SCHEMA = "schema.json"
 _KINDS = {"int32": ("int64", "int32"), "float32": ("float32",)}
 """A feature's dtypes in a record: the first in a TFRecord, whole numbers of 32 bits in a MindRecord."""
 _VOCABULARY = ("vocab_size", "n_token")
