@@ -17,8 +17,7 @@ import pytest
 from porting.backends.found import usable
 from porting.backends.names import BackendName
 from porting.errors import PortError, first_line_of
-from porting.parity.state import Level, State, Verdict
-from porting.testing.parity import told
+from porting.parity.state import Level, Verdict
 from porting.testing.suite.choice import (
     BACKEND,
     LEVELS,
@@ -284,21 +283,3 @@ def _counts(stats: dict[str, list[Any]], choice: Choice) -> str:
     named = {"emulated": "emulated", "failed": "failed", "xfailed": "failed as expected", "not run": "not run"}
     shown = {**number, "failed": failed}
     return ", ".join(words + [f"{shown[name]} {word}" for name, word in named.items() if shown.get(name)])
-
-
-def judge(verdict: Verdict, expected: Expected | None) -> None:
-    """Fail unless a verdict is a PASS, or what a line expects; a line that is not borne out fails too."""
-    __tracebackhide__ = True
-    if expected is None:
-        if verdict.state is not State.PASS:
-            pytest.fail(told(verdict), pytrace=False)
-    elif verdict.state != expected.state:
-        pytest.fail(f"stale: {expected.place} expects {expected.state}, and it is {told(verdict)}", pytrace=False)
-    else:
-        pytest.xfail(f"{expected.reason} ({expected.place})")
-
-
-@pytest.fixture
-def parity_judge() -> Any:
-    """`judge`, as a fixture: test modules of a suite without a package cannot import their conftest."""
-    return judge

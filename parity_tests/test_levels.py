@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from porting.parity.state import Verdict
 from porting.testing.suite.choice import FORWARD_ONLY, TRAINED, Target
+from porting.testing.suite.judge import judge
 from porting.testing.suite.ledger import Expected
 
 
@@ -16,7 +15,6 @@ def test_level(
     parity_target: Target,
     parity_level: str,
     parity_expected: Expected | None,
-    parity_judge: Any,
 ) -> None:
     """The target agrees with the source, or fails as is expected of it."""
     if parity_target.resolved.backend.known == FORWARD_ONLY and parity_level in (*TRAINED, "L2 forced"):
@@ -25,4 +23,4 @@ def test_level(
     verdict: Verdict = request.getfixturevalue("parity_verdict")
     if parity_level in TRAINED and not verdict.findings:
         pytest.skip("NOT_RUN: neither side has a gradient: the task has no loss")
-    parity_judge(verdict, parity_expected)
+    judge(verdict, parity_expected)

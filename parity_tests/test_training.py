@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from porting.acceptance.judge import equivalent
 from porting.parity.state import State, Verdict
 from porting.testing.suite.choice import FORWARD_ONLY, Choice, Target
+from porting.testing.suite.judge import judge
 from porting.testing.suite.ledger import Expected
 
 
@@ -19,7 +19,6 @@ def test_training(
     parity_level: str,
     parity_expected: Expected | None,
     parity_trained: Callable[[], Verdict],
-    parity_judge: Any,
 ) -> None:
     """The target trains as the source does, and at a speed of its kind, or fails as is expected of it.
 
@@ -35,4 +34,4 @@ def test_training(
         pytest.skip(f"NOT_RUN: {verdict.reason}")
     if parity_expected is None and equivalent(verdict):
         return
-    parity_judge(verdict, parity_expected)
+    judge(verdict, parity_expected)
