@@ -21,9 +21,10 @@ from porting.checkpoint.output import write_json
 from porting.errors import UsageError
 from porting.model.recipe import Recipe
 from porting.model.registry import model_named
+from porting.parity.prepare import content_hash
 from porting.train.batches import Records, Shuffled
 from porting.train.best import BEST, read_best
-from porting.train.distill_data import content, records
+from porting.train.distill_data import records
 from porting.train.distill_judge import ALONE, judge_of, metric_of
 from porting.train.distill_net import Open, open_net
 from porting.train.distill_options import required
@@ -189,7 +190,7 @@ def _said(run: _Run, net: Open, teacher: str) -> dict[str, Any]:
     options, trainee = run.options, net.trainee
     identity = {
         "task": run.task, "config": run.pair.config.to_dict(), "recipe": run.recipe.to_dict(),
-        "data": content(run.data.records), "batch_size": run.data.size, "shuffled_by": run.data.seed,
+        "data": content_hash(run.data.records.arrays), "batch_size": run.data.size, "shuffled_by": run.data.seed,
         "teacher": teacher, "student": net.begun, "dtype": options["dtype"], "seed": options["seed"],
         "dropout": options["dropout"], "framework": trainee.resolved.backend.known,
     }  # fmt: skip

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from porting.data.schema import LABEL, REAL, SCHEMA, Schema, read_schema
 from porting.data.tasks import task_named
@@ -79,14 +76,6 @@ def record_files(place: Path, *, mindrecord: bool) -> list[Path]:
     if not found:
         raise UsageError(f"{place}: no {kind} file there")
     return found
-
-
-def content(records: Records) -> str:
-    """A hash of the examples, in their order."""
-    state = hashlib.sha256()
-    for name, array in sorted(records.arrays.items()):
-        state.update(f"{name}\0{array.dtype}\0{array.shape}\0".encode() + np.ascontiguousarray(array).tobytes())
-    return f"sha256:{state.hexdigest()}"
 
 
 def _schema(place: Path, given: Path | None) -> Schema:

@@ -10,7 +10,7 @@ from cluster_support import started
 from porting.bench.cell import Cell, Setting
 from porting.cluster.cells import VERB, ClusterCells, _job, _result
 from porting.cluster.job import Result
-from porting.data.sinks import SCHEMA
+from porting.data.schema import SCHEMA
 from porting.errors import UsageError
 
 GENERATED = {"kind": "generated", "seed": 0, "train": 8, "eval": 4, "length": 8}
