@@ -22,6 +22,7 @@ from porting.backends.protocol import Array, Counters, Session
 from porting.checkpoint.entry import Checkpoint
 from porting.checkpoint.output import make_folder
 from porting.errors import FormatError, UsageError
+from porting.parity.prepare import content_hash
 
 KEY = "porting.train.state"
 """Of the JSON object in the metadata."""
@@ -83,7 +84,7 @@ def save(folder: Path, state: State, *, keep: int = 1) -> Path:
     if keep < 1:
         raise UsageError(f"max_ckpt_num: wanted at least 1, got {keep}")
     tensors = _tensors(state)
-    said = {"version": VERSION, **asdict(state.mark), "hash": _hash(tensors)}
+    said = {"version": VERSION, **asdict(state.mark), "hash": content_hash(tensors)}
     said["self"] = _text_hash(said)
     path = state_path(folder, state.mark.counters.steps)
     make_folder(folder)
@@ -117,7 +118,7 @@ def read_state(path: Path) -> State:
     checkpoint = read(path, format="safetensors")
     mark, wanted = _marked(path, checkpoint)
     tensors = {name: np.array(entry.read()) for name, entry in checkpoint.items()}
-    if (got := _hash(tensors)) != wanted:
+    if (got := content_hash(tensors)) != wanted:
         raise FormatError(path, "tensors", f"are damaged: wanted hash {wanted}, got {got}")
     return State(mark, _part("weights", tensors), {role: _part(role, tensors) for role in ROLES})
 
@@ -159,16 +160,6 @@ def _tensors(state: State) -> dict[str, Array]:
 
 def _part(part: str, tensors: Mapping[str, Array]) -> dict[str, Array]:
     return {name.removeprefix(f"{part}."): value for name, value in tensors.items() if name.startswith(f"{part}.")}
-
-
-def _hash(tensors: Mapping[str, Array]) -> str:
-    """Over names, dtypes, shapes and bytes, in the order of the names."""
-    state = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = np.ascontiguousarray(tensors[name])
-        state.update(f"{name}\0{tensor.dtype.str}\0{tensor.shape}\0".encode())
-        state.update(tensor.tobytes())
-    return f"sha256:{state.hexdigest()}"
 
 
 def _text_hash(said: Mapping[str, Any]) -> str:
