@@ -129,9 +129,9 @@ def _distilled(run: _Run, tell: Tell, stepped: Stepped | None) -> Distilled:
     """Make a run that is ready, from its newest state where there is one."""
     options, folder, leads = run.options, run.folder, world().leads
     net = open_net(run.options, run.task, run.pair, run.recipe)
-    resolved = net.trainee.resolved
+    resolved, drawn = net.trainee.resolved, net.trainee.notes
     emulated = (f"{resolved.backend}: {resolved.reason}",) if resolved.emulated else ()
-    notes = (*emulated, *run.pair.notes, *net.notes, *idle(options, run.stage, run.recipe, resolved.backend.known))
+    notes = (*emulated, *run.pair.notes, *drawn, *idle(options, run.stage, run.recipe, resolved.backend.known))
     before = net.teacher_hash()
     said = {**_said(run, net, before), "notes": list(notes)}
     tell = tell if leads else _untold

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from porting.backends.device import prepare
 from porting.backends.found import Resolved, usable
 from porting.backends.names import DEVICES, BackendName, Kind
 from porting.backends.protocol import Build
@@ -15,17 +13,15 @@ from porting.errors import UsageError
 from porting.model.dropout import Dropout
 from porting.model.recipe import Recipe
 from porting.model.registry import model_named
-from porting.parity.capture_job import FRAMEWORKS, arithmetic, device_name
-from porting.parity.naming import naming_of
 from porting.parity.prepare import canonical_dialect, content_hash
 from porting.train.distill_pair import MODEL, Pair
 from porting.train.distill_weights import HEAD, POOLER, Net
 from porting.train.initial import initial_weights
-from porting.train.parallel import meet
-from porting.train.start import Trainee
+from porting.train.start import Trainee, opened
 
 if TYPE_CHECKING:
     from porting.backends.protocol import Array, Session
+    from porting.parity.naming import Naming
 
 _KINDS: Mapping[str, Kind] = {"Ascend": "npu", "GPU": "gpu", "CPU": "cpu"}
 _TEACHES = {"task_distill_2": (HEAD, POOLER), "task_distill_2_tokens": (HEAD,)}
@@ -34,12 +30,11 @@ _TEACHES = {"task_distill_2": (HEAD, POOLER), "task_distill_2_tokens": (HEAD,)}
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """An open session. begun: a hash of the weights that the student began with. notes: what was drawn."""
+    """An open session. begun: a hash of the weights that the student began with."""
 
     trainee: Trainee
     net: Net
     begun: str
-    notes: tuple[str, ...]
 
     @property
     def session(self) -> Session:
@@ -57,33 +52,22 @@ def open_net(options: Mapping[str, Any], task: str, pair: Pair, recipe: Recipe) 
 
     Raises: UsageError for a backend that is not there; MismatchError for checkpoints that do not fit.
     """
-    resolved = backend_of(options)
-    backend, spec = resolved.backend, model_named(MODEL)
-    ranks = meet(backend)
-    device = prepare(backend)
-    build = Build(
-        task,
-        labels=pair.labels or 2,
-        mode=options["mode"] or ("graph" if backend.known == "mindspore" else "eager"),
-        compute=options["dtype"],
-        device=device_name(backend),
-        dropout=Dropout(options["dropout"], options["seed"]),
-    )
-    with arithmetic(backend, resolved.emulated):
-        run = import_module(f"porting.backends.{backend.known}.run")
-        session: Session = run.open_session(spec, pair.config, build, recipe)
-        naming = naming_of(spec, pair.config, build, FRAMEWORKS[backend.known], session.parameters)
-        net = Net.of(naming, spec.family, canonical_dialect(spec), _TEACHES.get(task, ()))
+    spec = model_named(MODEL)
 
+    def net_of(naming: Naming) -> Net:
+        return Net.of(naming, spec.family, canonical_dialect(spec), _TEACHES.get(task, ()))
+
+    def begin(_: Build, naming: Naming) -> tuple[dict[str, Array], tuple[str, ...]]:
         def draw(names: Iterable[str]) -> Mapping[str, Array]:
             return initial_weights(pair.config, naming.shapes, seed=options["seed"], only=tuple(names))
 
-        weights, notes = net.assembled(pair.teacher, pair.student, draw)
-        session.load(weights)
-    if ranks is not None:
-        ranks.join(session)
-    begun = content_hash(net.student(weights))
-    return Open(Trainee(session, build, naming, device, notes, resolved), net, begun, notes)
+        return net_of(naming).assembled(pair.teacher, pair.student, draw)
+
+    dropout = Dropout(options["dropout"], options["seed"])
+    build = Build(task, labels=pair.labels or 2, compute=options["dtype"], dropout=dropout)
+    trainee = opened(spec, pair.config, build, backend_of(options), recipe, begin, mode=options["mode"])
+    net = net_of(trainee.naming)
+    return Open(trainee, net, content_hash(net.student(trainee.session.weights())))
 
 
 def backend_of(options: Mapping[str, Any]) -> Resolved:

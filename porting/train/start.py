@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +12,7 @@ from porting.backends.device import Device, prepare
 from porting.backends.found import Resolved
 from porting.model.dropout import OFF, Dropout
 from porting.model.recipe import Recipe
-from porting.model.spec import Compute
+from porting.model.spec import Compute, Config, ModelSpec
 from porting.parity.capture_job import FRAMEWORKS, arithmetic, device_name
 from porting.parity.naming import Naming, naming_of
 from porting.parity.prepare import weights_of
@@ -62,19 +62,44 @@ def open_trainee(
     mode: None for the way the framework is trained in: MindSpore compiles, the others run eagerly.
     Raises: UsageError, FormatError; MismatchError for a checkpoint that is not this model, or a part of it.
     """
+
+    def begin(build: Build, naming: Naming) -> tuple[dict[str, Array], tuple[str, ...]]:
+        weights, notes = initial(subject, build, naming)
+        return dict(naming.to_native(weights)), notes
+
+    build = subject.build(compute=compute, dropout=dropout)
+    return opened(subject.spec, subject.configured(), build, resolved, recipe, begin, mode=mode)
+
+
+Begin = Callable[["Build", Naming], tuple["Mapping[str, Array]", tuple[str, ...]]]
+"""The weights that a session begins with, under its own names, and lines of what was drawn."""
+
+
+def opened(
+    spec: ModelSpec,
+    config: Config,
+    build: Build,
+    resolved: Resolved,
+    recipe: Recipe | None,
+    begin: Begin,
+    *,
+    mode: Literal["eager", "graph"] | None,
+) -> Trainee:
+    """Open a session and load what it begins with. build: without its mode and its device, which are set here.
+
+    Raises: as `open_trainee`.
+    """
     backend = resolved.backend
     ranks = None if recipe is None else meet(backend)
     device = prepare(backend)
     chosen = mode or ("graph" if backend.known == "mindspore" else "eager")
-    build = subject.build(mode=chosen, compute=compute, device=device_name(backend), dropout=dropout)
-    spec, config = subject.spec, subject.configured()
+    build = replace(build, mode=chosen, device=device_name(backend))
     with arithmetic(backend, resolved.emulated):
-        session: Session = import_module(f"porting.backends.{backend.known}.run").open_session(
-            spec, config, build, recipe
-        )
+        run = import_module(f"porting.backends.{backend.known}.run")
+        session: Session = run.open_session(spec, config, build, recipe)
         naming = naming_of(spec, config, build, FRAMEWORKS[backend.known], session.parameters)
-        weights, notes = initial(subject, build, naming)
-        session.load(dict(naming.to_native(weights)))
+        weights, notes = begin(build, naming)
+        session.load(weights)
     if ranks:
         ranks.join(session)
     return Trainee(session, build, naming, device, notes, resolved)
