@@ -11,7 +11,7 @@ import numpy as np
 from porting.acceptance.trajectory import Input, Metric, Numbers, Series
 from porting.parity.presets import CALIBRATED
 from porting.parity.settings import Difference
-from porting.parity.state import Finding, Level, State, Verdict, worst
+from porting.parity.state import DIFFERENCES, Finding, Level, State, Verdict, worst
 
 Kind = Literal["capture", "parity", "runs", "logs", "log", "predictions"]
 """What a path turned out to be: a capture, a folder of `port parity`, its training runs, logs, a log, predictions."""
@@ -132,8 +132,6 @@ class Advice:
     values: Mapping[str, str] = field(default_factory=dict)
 
 
-_DIFFERENCES = frozenset((State.FAIL, State.CRASHED, State.UNMATCHED))
-
 Direction = Literal["worse", "better", "other"]
 
 
@@ -211,7 +209,7 @@ class Acceptance:
     def decisive(self) -> Finding | None:
         """The first difference, from the weights up; where there is none, the first finding of the decision's state."""
         by_rule = self.rule if self.rule is not None and self.overall.state is not self.state else None
-        decides = _DIFFERENCES if self.state in _DIFFERENCES else {self.state}
+        decides = DIFFERENCES if self.state in DIFFERENCES else (self.state,)
         return next((one for one in (by_rule or self.overall).findings if one.state in decides), None)
 
     @property

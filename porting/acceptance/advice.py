@@ -9,7 +9,7 @@ import numpy as np
 from porting.acceptance.acceptance import Acceptance, Advice, Curve, Party
 from porting.acceptance.names import DATA, RATE, STEP_0
 from porting.acceptance.speed import HUNDREDS
-from porting.parity.state import Finding, Level, State
+from porting.parity.state import DIFFERENCES, Finding, Level, State
 
 SLOWER = 1.2
 """A step time's ratio from which a profile is worth the while. No threshold of anything: that is the user's to set."""
@@ -19,8 +19,6 @@ SCALE = 1.5
 
 AGREES = 0.01
 """Relative difference of losses below which a wrong scale of gradients is hidden from them, as Adam does."""
-
-BAD = (State.FAIL, State.UNMATCHED, State.CRASHED)
 
 FLAT = 100.0
 """Compilations are worth a word when there is more than one in so many steps, and more than a handful."""
@@ -35,7 +33,7 @@ def advice_for(found: Acceptance) -> tuple[Advice, ...]:
 def _bad(found: Acceptance, level: Level, mode: str = "") -> Finding | None:
     """The first difference of a level, in the order of computation."""
     rows = found.level(level).findings
-    return next((one for one in rows if one.state in BAD and (not mode or one.mode == mode)), None)
+    return next((one for one in rows if one.state in DIFFERENCES and (not mode or one.mode == mode)), None)
 
 
 def _named(finding: Finding) -> str:

@@ -93,9 +93,8 @@ def judged_lines(found: Judged) -> Iterator[str]:
 
 
 def _table(findings: Sequence[Finding]) -> Iterator[str]:
-    order = (State.FAIL, State.CRASHED, State.UNMATCHED, State.NOT_RUN, State.CONDITIONAL, State.PASS)
     width = max((len(one.what) for one in findings), default=0)
-    for one in sorted(findings, key=lambda one: order.index(one.state)):
+    for one in sorted(findings, key=lambda one: -one.state.rank):
         held = ""
         if one.value is not None:
             held = f"{one.measure} {one.value:.3g}" + (f", limit {one.limit:.3g}" if one.limit is not None else "")

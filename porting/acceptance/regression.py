@@ -11,8 +11,6 @@ from porting.acceptance.inputs import input_of
 from porting.parity.state import Level, State, Verdict
 from porting.report.json import NAME, read_report
 
-_RANK = (State.PASS, State.CONDITIONAL, State.NOT_RUN, State.UNMATCHED, State.CRASHED, State.FAIL)
-
 
 def regression_against(previous: Path, found: Acceptance) -> Regression:
     """What changed. Raises: FormatError for a previous report that is none, or was changed after it was written."""
@@ -58,7 +56,7 @@ def _level(name: Level, before: Mapping[str, Any], now: Verdict) -> Iterator[Cha
 
 def _state(what: str, before: str, now: str) -> Iterator[Change]:
     if before != now:
-        worse = _RANK.index(State(now)) > _RANK.index(State(before))
+        worse = State(now).rank > State(before).rank
         yield Change(what, before, now, "worse" if worse else "better")
 
 

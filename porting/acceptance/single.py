@@ -34,7 +34,7 @@ def single_findings(source: Trajectory, target: Trajectory, rule: Rule) -> Itera
         bounds = [Rule(rule.name, (replace(check, bounds=(bound,)),)) for bound in check.bounds]
         findings = [one for bound in bounds for one in rule_findings(bound, (), *rows)]
         # Any bound is enough: one that is met, or else one that what was printed cannot decide.
-        yield min((_as_printed(one, found.finite, coarse) for one in findings), key=_order)
+        yield min((_as_printed(one, found.finite, coarse) for one in findings), key=lambda one: one.state.rank)
 
 
 def _checks(rule: Rule) -> tuple[Check, ...]:
@@ -57,7 +57,3 @@ def _as_printed(finding: Finding, found: Aligned, coarse: float) -> Finding:
         return finding
     reason = f"printed to {coarse:g}, which cannot decide a limit of {finding.limit:g} ({finding.measure})"
     return replace(finding, state=State.NOT_RUN, reason=reason)
-
-
-def _order(finding: Finding) -> int:
-    return (State.PASS, State.CONDITIONAL, State.NOT_RUN, State.UNMATCHED, State.FAIL).index(finding.state)

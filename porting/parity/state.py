@@ -22,8 +22,16 @@ class State(StrEnum):
         """Whether something was compared at all."""
         return self in (State.PASS, State.CONDITIONAL, State.FAIL)
 
+    @property
+    def rank(self) -> int:
+        """How far it is from a PASS."""
+        return _ORDER.index(self)
+
 
 _ORDER = tuple(State)
+
+DIFFERENCES = (State.FAIL, State.CRASHED, State.UNMATCHED)
+"""What was found to differ, or to have nothing that it could be held against."""
 
 
 def worst(states: Iterable[State]) -> State:
@@ -32,7 +40,7 @@ def worst(states: Iterable[State]) -> State:
     >>> worst([State.PASS, State.UNMATCHED, State.CONDITIONAL]), worst([])
     (<State.UNMATCHED: 'UNMATCHED'>, <State.NOT_RUN: 'NOT_RUN'>)
     """
-    return max(states, key=_ORDER.index, default=State.NOT_RUN)
+    return max(states, key=lambda state: state.rank, default=State.NOT_RUN)
 
 
 class Level(StrEnum):
@@ -102,8 +110,7 @@ class Verdict:
     @property
     def decisive(self) -> Finding | None:
         """The first finding that is a difference; if there is none, the first that is no PASS."""
-        differences = (State.FAIL, State.CRASHED, State.UNMATCHED)
-        return next((finding for finding in self.findings if finding.state in differences), self.first)
+        return next((finding for finding in self.findings if finding.state in DIFFERENCES), self.first)
 
 
 def verdict_of(level: Level, findings: Iterable[Finding], *, emulated: bool = False) -> Verdict:

@@ -12,7 +12,7 @@ import numpy as np
 from porting.acceptance.acceptance import Acceptance, Curve, Pace, Quality
 from porting.acceptance.trajectory import Metric
 from porting.errors import readable
-from porting.parity.state import Finding, Level, State, Verdict
+from porting.parity.state import DIFFERENCES, Finding, Level, State, Verdict
 from porting.report.advice_text import advice_text
 from porting.report.deviation_map import excess
 from porting.report.figures import drawn, series_name
@@ -25,8 +25,6 @@ STEPS = 8
 """Rows of the table beside a curve."""
 
 NOTHING = "-"
-
-DIFFERENCES = (State.FAIL, State.CRASHED, State.UNMATCHED)
 
 Row = tuple[str, ...]
 
