@@ -12,6 +12,7 @@ import typer
 
 from porting.terminal import show, steps
 from porting.train.distill_options import Command, chosen, options_of
+from porting.train.options import flag
 
 commands = typer.Typer(help="Distillation of TinyBERT.", no_args_is_help=True)
 
@@ -32,15 +33,14 @@ def _flags(command: Command) -> inspect.Signature:
 
 
 def _parameter(name: str, kind: Any, text: str) -> inspect.Parameter:
-    names = ("--" + name.replace("_", "-"), *_ALIASES.get(name, ()))
-    flag = typer.Option(*names, help=text, show_default=False)
+    option = typer.Option(flag(name), *_ALIASES.get(name, ()), help=text, show_default=False)
     return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, flag]
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
     )
 
 
-def _switch(name: str, flag: str, text: str) -> inspect.Parameter:
-    option = typer.Option(flag, help=text)
+def _switch(name: str, spelled: str, text: str) -> inspect.Parameter:
+    option = typer.Option(spelled, help=text)
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, option])
 
 

@@ -81,6 +81,13 @@ def read_best(folder: Path) -> Best | None:
     return None if found is None else found[0]
 
 
+def best_weights(folder: Path) -> dict[str, Array]:
+    """The weights of the best, mapped lazily, in the names of the framework that trained. Raises: FormatError."""
+    from porting.checkpoint.registry import read
+
+    return {name: entry.read() for name, entry in read(folder / BEST, format="safetensors").items()}
+
+
 def keep_best(
     folder: Path, evaluation: Evaluation, metric: str, weights: Mapping[str, Array], run: Mapping[str, Any]
 ) -> Best:

@@ -23,11 +23,10 @@ from porting.model.recipe import Recipe
 from porting.model.registry import model_named
 from porting.parity.prepare import content_hash
 from porting.train.batches import Records, Shuffled
-from porting.train.best import BEST, read_best
+from porting.train.best import best_weights, read_best
 from porting.train.distill_data import records
 from porting.train.distill_judge import ALONE, judge_of, metric_of
 from porting.train.distill_net import Open, open_net
-from porting.train.distill_options import required
 from porting.train.distill_pair import MODEL, Pair, pair
 from porting.train.distill_recipe import Stage, idle, recipe_for
 from porting.train.distill_session import Taught
@@ -36,10 +35,11 @@ from porting.train.export import check_formats, export
 from porting.train.export import lines as export_lines
 from porting.train.log import TrainLog
 from porting.train.loop import Plan, train
+from porting.train.options import required
 from porting.train.parallel import alone_in, schedule, together, world
 
 if TYPE_CHECKING:
-    from porting.backends.protocol import Array, StepResult
+    from porting.backends.protocol import StepResult
     from porting.terminal import Stepped
     from porting.train.state import Position
 
@@ -231,14 +231,9 @@ def _trained(
 
 def _exported(run: _Run, net: Open, tell: Tell) -> list[str]:
     """Write the student: the best where it was evaluated, else the last. Returns lines of what was made."""
-    from porting.checkpoint.registry import read
     from porting.checkpoint.write import write
 
-    weights: Mapping[str, Array] = net.session.weights()
-    if run.held is not None:
-        kept = read(run.folder / BEST, format="safetensors")
-        weights = {name: kept[name].read() for name in kept}
-    student = net.net.student(weights)
+    student = net.net.student(net.session.weights() if run.held is None else best_weights(run.folder))
     write(run.folder / STUDENT, student, format="safetensors", overwrite=True)
     alone = {name: tensor for name, tensor in student.items() if not name.startswith(FIT)}
     task = "student" if run.stage == "general" else ALONE[run.options["task_type"]]

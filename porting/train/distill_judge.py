@@ -18,6 +18,7 @@ from porting.train.distill_data import TEXT, records
 from porting.train.evaluate import METRIC, metrics
 from porting.train.evaluation import evaluator
 from porting.train.loop import Judge
+from porting.train.options import required
 
 if TYPE_CHECKING:
     from porting.backends.protocol import Session
@@ -94,7 +95,6 @@ def evaluate_student(options: Mapping[str, Any], tell: Callable[[str], None]) ->
     """Evaluate a student alone (do_train false). Raises: PortError."""
     from porting.model.registry import model_named
     from porting.train.distill_net import backend_of
-    from porting.train.distill_options import required
     from porting.train.distill_pair import MODEL, student_values
     from porting.train.distill_weights import labels_of, part, plain, student_file
     from porting.train.start import open_trainee

@@ -45,11 +45,6 @@ class Option:
         return int(self.name in _FROM_ONE)
 
     @property
-    def flag(self) -> str:
-        """As on the command line, which takes underscores for dashes too."""
-        return "--" + self.name.replace("_", "-")
-
-    @property
     def help(self) -> str:
         """What it is, with its default where `what` does not say that."""
         told = self.default in (None, "") or "default" in self.what
@@ -144,14 +139,6 @@ def chosen(command: Command, file: Path | None, flags: Mapping[str, Any]) -> dic
     found = {name: option.default for name, option in table.items()}
     found |= {name: _valued(table[name], value) for name, value in told.items()}
     return found | {"given": frozenset(told)}
-
-
-def required(options: Mapping[str, Any], *names: str) -> None:
-    """Raises: UsageError naming all of these that have no value."""
-    missing = [name for name in names if options[name] is None]
-    if missing:
-        flags = ", ".join("--" + name.replace("_", "-") for name in missing)
-        raise UsageError(f"wanted: {flags} (or in the file of --config)")
 
 
 def layers(name: str, text: str) -> tuple[int, ...] | None:

@@ -12,9 +12,10 @@ from porting.convert.registry import family_named
 from porting.data.tasks import task_named
 from porting.errors import UsageError
 from porting.model.registry import model_named
-from porting.train.distill_options import layers, required
+from porting.train.distill_options import layers
 from porting.train.distill_recipe import Stage
 from porting.train.distill_weights import from_layers, labels_of, part, student_file, with_teacher
+from porting.train.options import required
 
 if TYPE_CHECKING:
     from porting.backends.protocol import Array

@@ -25,7 +25,7 @@ from porting.model.spec import Compute
 from porting.parity.subject import Subject, subject
 from porting.train.examples import labels_of
 from porting.train.export import check_formats
-from porting.train.options import required
+from porting.train.options import flag, required
 
 if TYPE_CHECKING:
     from porting.terminal import Stepped
@@ -81,14 +81,14 @@ class Run:
         for name, low in least.items():
             value = getattr(self, name)
             if value is not None and not value >= low:
-                raise UsageError(f"{_flag(name)}: wanted at least {low}, got {value}")
+                raise UsageError(f"{flag(name)}: wanted at least {low}, got {value}")
         if self.epochs is not None and not self.epochs > 0:
             raise UsageError(f"--epochs: wanted more than 0, got {self.epochs}")
         if self.epochs is not None and self.steps is not None:
             raise UsageError("--epochs, --steps: wanted one of both")
         for name, known in (("dropout", get_args(Mode)), ("dtype", get_args(Compute))):
             if getattr(self, name) not in known:
-                raise UsageError(f"{_flag(name)} {getattr(self, name)}: wanted one of {', '.join(known)}")
+                raise UsageError(f"{flag(name)} {getattr(self, name)}: wanted one of {', '.join(known)}")
         check_formats(self.export)
         task_named(self.task)
 
@@ -188,18 +188,13 @@ def finetune(run: Run, *, progress: Stepped | None = None) -> Finetuned:
 
 def _exported(run: Run, settled: Subject, found: Resolved, folder: Path) -> list[tuple[str, Path | str]]:
     """The best weights in the formats that are asked for; the last ones, where nothing was evaluated."""
-    from porting.checkpoint.registry import read
-    from porting.train.best import BEST
+    from porting.train.best import best_weights
     from porting.train.export import export
     from porting.train.state import read_state, states
 
     if not run.export:
         return []
-    best = folder / BEST
-    if run.eval:
-        weights = {name: entry.read() for name, entry in read(best, format="safetensors").items()}
-    else:
-        weights = dict(read_state(states(folder)[-1]).weights)
+    weights = best_weights(folder) if run.eval else read_state(states(folder)[-1]).weights
     spec = settled.spec
     return export(
         weights, spec, settled.configured(), settled.build(), source_dialect=spec.dialects[found.backend.port],
@@ -229,17 +224,13 @@ def _absolute(run: Run) -> Run:
     return replace(run, **changed)
 
 
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
 def _kept(name: str, kind: str, value: Any) -> Any:
     """A value of an option's kind. Raises: UsageError."""
     if kind.startswith("tuple"):
         items = value.split(",") if isinstance(value, str) else value
         if isinstance(items, list | tuple) and all(isinstance(one, str | Path) for one in items):
             return tuple(map(str, items))
-        raise UsageError(f"{_flag(name)}: wanted a list of names, got {value}")
+        raise UsageError(f"{flag(name)}: wanted a list of names, got {value}")
     plain = kind.removesuffix(" | None")
     if plain == "str" and isinstance(value, str | Path | int | float) and not isinstance(value, bool):
         return str(value)
@@ -248,4 +239,4 @@ def _kept(name: str, kind: str, value: Any) -> Any:
     if plain == "float" and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     wanted = {"str": "a text", "int": "a whole number", "float": "a number"}[plain]
-    raise UsageError(f"{_flag(name)}: wanted {wanted}, got {value!r}")
+    raise UsageError(f"{flag(name)}: wanted {wanted}, got {value!r}")

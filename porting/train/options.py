@@ -59,8 +59,13 @@ def merged(file: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
     return {**file, **{name: value for name, value in flags.items() if value is not None}}
 
 
+def flag(name: str) -> str:
+    """An option as on the command line."""
+    return "--" + name.replace("_", "-")
+
+
 def required(options: Mapping[str, Any], *names: str) -> None:
     """Raises: UsageError for options that neither a flag nor the file gives."""
-    missing = [f"--{name.replace('_', '-')}" for name in names if options.get(name) in (None, "", [], ())]
+    missing = [flag(name) for name in names if options.get(name) in (None, "", [], ())]
     if missing:
         raise UsageError(f"{', '.join(missing)}: wanted, as a flag or in the file of --config")

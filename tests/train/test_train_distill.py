@@ -331,7 +331,7 @@ def test_the_metric_and_the_examples_of_phase_2_are_checked_before_phase_1(tmp_p
     made = options(tmp_path, "td1") | {"phase": "both", "do_eval": True, "eval_data_dir": tmp_path / "nowhere"}
     with pytest.raises(UsageError, match="nowhere: no TFRecord file there"):
         run("td1", made)
-    with pytest.raises(UsageError, match=r"wanted: --eval-data-dir \(or in the file of --config\)"):
+    with pytest.raises(UsageError, match=r"--eval-data-dir: wanted, as a flag or in the file of --config"):
         run("td1", made | {"eval_data_dir": None})
 
 

@@ -12,6 +12,7 @@ from porting.cli_distill import commands
 from porting.errors import FormatError, UsageError
 from porting.train.distill_options import OPTIONS, chosen, layers, options_of
 from porting.train.distill_recipe import idle, recipe_for
+from porting.train.options import flag
 
 PAGE = Path(__file__).parents[2] / "docs" / "distill.md"
 
@@ -26,7 +27,7 @@ def test_the_page_has_every_option_with_its_meaning_and_default():
 @pytest.mark.parametrize("command", ["general", "task"])
 def test_the_help_has_every_option(command):
     shown = CliRunner().invoke(commands, [command, "--help"], terminal_width=200).output
-    assert [option.flag for option in options_of(command) if option.flag not in shown] == []
+    assert [one.name for one in options_of(command) if flag(one.name) not in shown] == []
 
 
 def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path):
