@@ -16,6 +16,7 @@ from porting.convert.convert import convert
 from porting.convert.ledger import Ledger
 from porting.convert.registry import family_named
 from porting.convert.sample import sample
+from porting.convert.sizes import config_sizes
 from porting.errors import UsageError
 
 CONFIG = {
@@ -79,8 +80,7 @@ def demo(folder: str | Path) -> Demo:
 
 def _make(source: Path) -> None:
     family = family_named("bert")
-    sizes = {label: CONFIG[key] for label, keys in family.labels.items() for key in keys if key in CONFIG}
-    drawn = sample(family, "google", {k: v for k, v in sizes.items() if isinstance(v, int)}, groups=GROUPS)
+    drawn = sample(family, "google", config_sizes(family, CONFIG), groups=GROUPS)
     # As a model begins: LayerNorm's gamma is 1, and not near 0, where nothing would get through.
     tensors = {name: value + np.float32(name.endswith("gamma")) for name, value in drawn.items()}
     write(source, tensors, format="tf-bundle")

@@ -21,6 +21,8 @@ import numpy as np
 
 from porting.acceptance.inputs import input_of
 from porting.backends.protocol import Array
+from porting.convert.registry import family_named
+from porting.convert.sizes import config_sizes
 from porting.data.layout import Layout, Style
 from porting.data.packed import pack, unpack
 from porting.data.schema import LABEL, REAL, SCHEMA, read_schema
@@ -97,7 +99,7 @@ def first(records: Records, count: int | None) -> Records:
 def _made(spec: ModelSpec, config: Config, data: Mapping[str, Any], name: str) -> dict[str, Array]:
     """Features (examples, length) and labels (examples,) of one split."""
     values = config.to_dict()
-    vocabulary = int(next(values[key] for key in ("vocab_size", "n_token") if key in values))
+    vocabulary = config_sizes(family_named(spec.family), values)["vocab"]
     style: Style = "xlnet" if spec.family == "xlnet" else "bert"
     marks = max(1, int(vocabulary * MARKS))
     start = min(1000, vocabulary // 5)  # below stand unused and special ids

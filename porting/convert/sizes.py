@@ -62,7 +62,7 @@ def bind(
     forms = {key: _form(found, entries, config or {}) for key, found in model.found.items()}
     fixed = word_counts(model.family)
     votes = _votes(model, forms, entries)
-    told = _from_config(model.family, config or {})
+    told = config_sizes(model.family, config or {})
     seen = dict(fixed)
     seen |= {label: max(counts, key=lambda n: (counts[n], n)) for label, counts in votes.items() if label not in fixed}
     problems = [
@@ -154,7 +154,8 @@ def _numbered(cell: Cell | Template) -> list[Field]:
     return [part for part in cell.fields if part.kind != "free"]
 
 
-def _from_config(family: Family, config: Mapping[str, Any]) -> dict[str, int]:
+def config_sizes(family: Family, config: Mapping[str, Any]) -> dict[str, int]:
+    """The sizes of a family's labels that a config tells."""
     told: dict[str, int] = {}
     for label, keys in family.labels.items():
         value = next((config[key] for key in keys if key in config), None)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from porting.convert.registry import family_named
+from porting.convert.sizes import config_sizes
 from porting.data.schema import LABEL, REAL, SCHEMA, Column, Schema, account_path, read_schema
 from porting.data.tasks import TASKS, Task
 from porting.data.vocabulary import require_fit
@@ -18,7 +20,6 @@ from porting.train.evaluation import LABELS
 
 _KINDS = {"int32": ("int64", "int32"), "float32": ("float32",)}
 """A feature's dtypes in a record: the first in a TFRecord, whole numbers of 32 bits in a MindRecord."""
-_VOCABULARY = ("vocab_size", "n_token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +113,8 @@ def check_account(file: Path, spec: ModelSpec, config: Config, *, task: str | No
     """
     said = _account(file)
     size = said.get("vocabulary_size")
-    values = config.to_dict()
-    model = next((values[name] for name in _VOCABULARY if name in values), None)
-    if isinstance(size, int) and isinstance(model, int):
+    model = config_sizes(family_named(spec.family), config.to_dict()).get("vocab")
+    if isinstance(size, int) and model is not None:
         require_fit(file, size, spec.name, model)
     made_of = said.get("task")
     if task is not None and made_of in TASKS and made_of != task:

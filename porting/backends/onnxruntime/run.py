@@ -15,6 +15,7 @@ from porting.backends.onnxruntime import device
 from porting.backends.protocol import Array, Batch, Build, Counters, StepResult
 from porting.backends.torch.export import export_onnx
 from porting.convert.registry import family_named
+from porting.convert.sizes import config_sizes
 from porting.errors import UsageError
 from porting.model.batch import check_batch
 from porting.model.recipe import Recipe
@@ -117,18 +118,11 @@ class OnnxSession:
         if (features, taps) not in self._graphs:
             with TemporaryDirectory(prefix="porting-onnx-") as folder:
                 path = Path(folder) / "model.onnx"
-                sizes = _sizes(self._spec, self._config)
+                # memories have the model's layers and units
+                sizes = config_sizes(family_named(self._spec.family), self._config.to_dict())
                 outputs = export_onnx(self._model, self._spec, self._build.task, path, features, taps, sizes)
                 self._graphs[features, taps] = device.open_session(str(path), self._build.device), outputs
         return self._graphs[features, taps]
-
-
-def _sizes(spec: ModelSpec, config: Config) -> dict[str, int]:
-    """Of the labels of the family's table, as the config has them: memories have the model's layers and units."""
-    values = config.to_dict()
-    labels = family_named(spec.family).labels
-    found = {label: next((values[key] for key in keys if key in values), None) for label, keys in labels.items()}
-    return {label: size for label, size in found.items() if isinstance(size, int)}
 
 
 def _fed(value: Array) -> Array:
