@@ -1,261 +1,75 @@
-"""The `port` command: a shell over the API. Every body calls one function and shows what it returns."""
+"""The `port` command: which module has the command that is asked for. Only that one is imported."""
 
 from __future__ import annotations
 
 import gc
-import json
 import sys
-from copy import copy
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NamedTuple
 
 import typer
+from typer.models import CommandInfo
 
-from porting.cli_acceptance import commands as acceptance_commands
-from porting.cli_acceptance import verify_report
-from porting.cli_bench import bench_app
-from porting.cli_bench import commands as bench_commands
-from porting.cli_data import commands as data_commands
-from porting.cli_distill import commands as distill_commands
-from porting.cli_parity import commands as parity_commands
-from porting.cli_registry import families_app, models_app
-from porting.cli_train import commands as train_commands
-from porting.errors import Interrupted, PortError, UsageError
-from porting.terminal import fail, progress, say, show, stages
+from porting.errors import Interrupted, PortError
+from porting.terminal import fail
 
-app = typer.Typer(
-    name="port",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
+
+class Part(NamedTuple):
+    """A Typer app that `port` mounts.
+
+    app: where it stands, `module:name`. words: its commands. group: their common first word; empty if they have none.
+    """
+
+    app: str
+    words: tuple[str, ...] = ()
+    group: str = ""
+
+
+PARTS = (
+    Part("porting.cli_convert:commands", ("convert", "verify", "inspect", "diff", "demo")),
+    Part("porting.cli_parity:commands", ("doctor", "map", "compare", "capture", "parity", "diagnose")),
+    Part("porting.cli_acceptance:commands", ("accept", "logs")),
+    Part("porting.cli_bench:commands", ("monitor",)),
+    Part("porting.cli_train:commands", ("finetune",)),
+    Part("porting.cli_registry:families_app", group="families"),
+    Part("porting.cli_registry:models_app", group="models"),
+    Part("porting.cli_bench:bench_app", group="bench"),
+    Part("porting.cli_data:commands", group="data"),
+    Part("porting.cli_distill:commands", group="distill"),
 )
-app.add_typer(families_app, name="families")
-app.add_typer(models_app, name="models")
-app.registered_commands += parity_commands.registered_commands
-app.registered_commands += acceptance_commands.registered_commands
-app.registered_commands += bench_commands.registered_commands
-app.registered_commands += train_commands.registered_commands
-app.add_typer(bench_app, name="bench")
-app.add_typer(data_commands, name="data")
-app.add_typer(distill_commands, name="distill")
-
-Source = Annotated[
-    Path, typer.Argument(help="Checkpoint: a file, a folder, or a TensorFlow prefix.", show_default=False)
-]
-FamilyName = Annotated[str | None, typer.Option("--family", help="Model family, where names alone do not tell.")]
-DialectName = Annotated[
-    str | None, typer.Option("--from", help="Dialect of the source, where names alone do not tell.")
-]
-SourceFormat = Annotated[
-    str | None, typer.Option("--source-format", help="Format of the source, where content does not tell.")
-]
-ConfigFile = Annotated[str | None, typer.Option("--config", help="Config to check against; `none` to look for none.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 
 
-@app.callback()
-def port() -> None:
+def _port() -> None:
     """Moves models between TensorFlow, PyTorch, MindSpore and ONNX, and proves that the port is right."""
 
 
-@app.command()
-def convert(
-    direction: Annotated[str, typer.Argument(help="tf2ms, ms2tf, tf2pt, pt2tf, pt2ms, ms2pt, or any with --to.")],
-    source: Source,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Default: STEM.DIALECT.EXT beside the source.")
-    ] = None,
-    to: Annotated[str | None, typer.Option("--to", help="Target dialect.")] = None,
-    family: FamilyName = None,
-    source_dialect: DialectName = None,
-    source_format: SourceFormat = None,
-    config: ConfigFile = None,
-    output_format: Annotated[str | None, typer.Option("--format", help="Format of the output.")] = None,
-    prefix: Annotated[
-        str | None, typer.Option("--prefix", help="What the encoder's names begin with in the output.")
-    ] = None,
-    like: Annotated[
-        Path | None, typer.Option("--like", help="Checkpoint whose names, not values, are followed.")
-    ] = None,
-    layers: Annotated[str | None, typer.Option("--layers", help="Layers to keep, renumbered: 0-2 or 3,7,11.")] = None,
-    dtype: Annotated[str | None, typer.Option("--dtype", help="Round floating tensors to this dtype.")] = None,
-    with_optimizer: Annotated[bool, typer.Option("--with-optimizer", help="Carry the optimizer's state over.")] = False,
-    optimizer: Annotated[
-        Path | None, typer.Option("--optimizer", help="PyTorch optimizer file beside the model.")
-    ] = None,
-    allow_missing: Annotated[
-        list[str] | None, typer.Option("--allow-missing", help="Names or patterns that may be missing.")
-    ] = None,
-    allow_unexpected: Annotated[
-        list[str] | None, typer.Option("--allow-unexpected", help="Names or patterns that may be left out.")
-    ] = None,
-    require: Annotated[
-        list[str] | None, typer.Option("--require", help="Groups that have to be there (mlm, pooler …).")
-    ] = None,
-    variables: Annotated[
-        list[str] | None, typer.Option("--set", help="Value of a free field of names: task=mnli.")
-    ] = None,
-    shard_size: Annotated[
-        str | None, typer.Option("--shard-size", help="Largest size of one file: 500MB, 2GB.")
-    ] = None,
-    graph: Annotated[Path | None, typer.Option("--graph", help="ONNX model that the weights are written into.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the ledger, write nothing.")] = False,
-    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Read back and compare hashes.")] = True,
-    hash_name: Annotated[
-        str, typer.Option("--hash", help="xxh3_128; sha256 of tensors and input files; none, with --no-verify.")
-    ] = "xxh3_128",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
-    workers: Annotated[
-        int | None, typer.Option("--workers", help="Processes that bring tensors over; for large checkpoints.")
-    ] = None,
-    cluster: Annotated[
-        str | None, typer.Option("--cluster", help="Ray's HOST:PORT: on its nodes, which all see the files.")
-    ] = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Convert a checkpoint to another framework's names, axes and format."""
-    from porting.convert.convert import convert as run
-    from porting.convert.summary import ledger_lines, parse_direction, parse_layers, parse_pairs, parse_size, summary
+def app_for(words: Sequence[str] = ()) -> typer.Typer:
+    """The app with the command that is asked for, if the first word names one, and with all commands if not.
 
-    framework, target = parse_direction(direction, to)
-    with progress(f"{source.name} -> {target}", quiet=quiet or as_json) as report:
-        ledger = run(
-            source, output, to=target, source_framework=framework, source_format=source_format, family=family,
-            source_dialect=source_dialect, config=config, format=output_format, prefix=prefix, like=like,
-            layers=parse_layers(layers), dtype=dtype, with_optimizer=with_optimizer, optimizer=optimizer,
-            allow_missing=allow_missing or (), allow_unexpected=allow_unexpected or (), require=require or (),
-            variables=parse_pairs(variables), shard_size=parse_size(shard_size), graph=graph, dry_run=dry_run,
-            verify=verify, hash=hash_name, overwrite=overwrite, workers=workers, cluster=cluster,
-            tell=say, progress=report,
-        )  # fmt: skip
-    if as_json:
-        typer.echo(ledger.to_json(), nl=False)
-    elif not quiet:
-        show([*(ledger_lines(ledger) if dry_run else []), *summary(ledger, dry_run=dry_run)])
-
-
-@app.command()
-def verify(
-    ledger: Annotated[
-        Path,
-        typer.Argument(help="OUTPUT.port.json of a conversion, or the report of an acceptance.", show_default=False),
-    ],
-    source: Annotated[Path | None, typer.Option("--source", help="Where the source is now.")] = None,
-    target: Annotated[Path | None, typer.Option("--target", help="Where the output is now.")] = None,
-    signers: Annotated[
-        Path | None, typer.Option("--signers", help="OpenSSH's file of allowed signers: one of them signed the report.")
-    ] = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Show that a file is still the conversion of another, or a report that of its inputs. Exit code 1 if not."""
-    from dataclasses import asdict
-
-    from porting.convert.verify import verify as run
-    from porting.report.json import is_report_file
-
-    if is_report_file(ledger):
-        verify_report(ledger, source, target, signers, as_json=as_json, quiet=quiet)
-    if signers is not None:
-        raise UsageError("--signers: a conversion's ledger is not signed, only the report of an acceptance is")
-    result = run(ledger, source=source, target=target)
-    if as_json:
-        typer.echo(json.dumps({**asdict(result), "holds": result.holds}, default=str, indent=1))
-    elif not quiet:
-        verdict = "holds" if result.holds else "does not hold"
-        show([*result.problems, f"{verdict}: {result.compared} tensors compared, {result.unhashed} without a hash"])
-    raise typer.Exit(0 if result.holds else 1)
-
-
-@app.command()
-def inspect(
-    checkpoint: Source,
-    family: FamilyName = None,
-    dialect: DialectName = None,
-    source_format: SourceFormat = None,
-    config: ConfigFile = None,
-    stats: Annotated[
-        bool, typer.Option("--stats", help="Read the values: range, mean, NaN, infinities, zeros.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Show what a checkpoint is and holds. Exit code 1 if it contradicts itself, its config or its family."""
-    from porting.convert.inspect import inspect as run
-    from porting.convert.inspect_text import inspection_lines
-
-    found = run(checkpoint, family=family, source_dialect=dialect, format=source_format, config=config, stats=stats)
-    show(found.to_json() if as_json else inspection_lines(found))
-    raise typer.Exit(1 if found.problems else 0)
-
-
-@app.command()
-def diff(
-    a: Source,
-    b: Annotated[Path, typer.Argument(help="The other checkpoint.", show_default=False)],
-    family: FamilyName = None,
-    dialect_a: Annotated[str | None, typer.Option("--from", help="Dialect of the first.")] = None,
-    dialect_b: Annotated[str | None, typer.Option("--to", help="Dialect of the second.")] = None,
-    config: ConfigFile = None,
-    atol: Annotated[
-        float | None, typer.Option("--atol", help="Absolute tolerance; without any, bits must be equal.")
-    ] = None,
-    rtol: Annotated[float | None, typer.Option("--rtol", help="Tolerance relative to the first.")] = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Compare two checkpoints across formats and dialects. Exit code 1 if they differ."""
-    from porting.convert.diff import diff as run
-    from porting.convert.diff_text import difference_lines
-
-    with progress(f"{a.name} / {b.name}", quiet=quiet or as_json) as report:
-        found = run(
-            a, b, family=family, dialect_a=dialect_a, dialect_b=dialect_b, config=config, atol=atol, rtol=rtol,
-            progress=report,
-        )  # fmt: skip
-    if not quiet:
-        show(found.to_json() if as_json else difference_lines(found))
-    raise typer.Exit(0 if found.equal else 1)
-
-
-@app.command()
-def demo(
-    folder: Annotated[Path, typer.Argument(help="Where its files go; made if it is not there.")] = Path("port-demo"),
-    as_json: Json = False,
-) -> None:
-    """Make a small BERT checkpoint, convert it there and back, run it on two frameworks, and write the report.
-
-    What wants a framework that is not installed is left out, and said.
+    Typer makes the options of all that an app holds, and each module is one more to import.
     """
-    from porting.convert.summary import demo_lines
-    from porting.demo import demo as run
-    from porting.demo_parity import demo_parity
+    first = words[0] if words else ""
+    asked = [part for part in PARTS if first and (first in part.words or first == part.group)]
+    app = typer.Typer(
+        name="port", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+    )
+    app.callback()(_port)
+    for part in asked or PARTS:
+        module, _, name = part.app.partition(":")
+        mounted: typer.Typer = getattr(import_module(module), name)
+        if part.group:
+            app.add_typer(mounted, name=part.group)
+        else:
+            app.registered_commands += [
+                one for one in mounted.registered_commands if not asked or word_of(one) == first
+            ]
+    return app
 
-    result = run(folder)
-    if not as_json:
-        typer.echo("\n".join(demo_lines(result)) + "\n")
-    with stages("parity", quiet=as_json) as tell:
-        shown = demo_parity(folder, tell)
-    if as_json:
-        proof = {"proved": result.proved, "compared": result.compared, "differing": result.differing}
-        typer.echo(json.dumps({**proof, "parity": shown.passed}))
-    else:
-        show(shown.lines)
-    raise typer.Exit(0 if result.proved and shown.passed is not False else 1)
 
-
-def _asked(words: list[str]) -> typer.Typer:
-    """The app with the one command that is asked for, if it is one: Typer makes the options of all that it holds."""
-    named = [
-        info for info in app.registered_commands if info.callback and (info.name or info.callback.__name__) in words
-    ]
-    if not named:
-        return app
-    narrow = copy(app)
-    narrow.registered_commands, narrow.registered_groups = named, []
-    return narrow
+def word_of(command: CommandInfo) -> str:
+    """What a command is called: by its own name, else by its function's."""
+    return command.name or (command.callback.__name__ if command.callback else "")
 
 
 def _spelled_out(words: list[str]) -> list[str]:
@@ -273,7 +87,7 @@ def main() -> None:
     gc.set_threshold(50_000)  # imports and plans make many objects and no garbage
     try:
         words = _spelled_out(sys.argv[1:])
-        _asked(words[:1])(words, prog_name="port")
+        app_for(words)(words, prog_name="port")
     except PortError as error:
         fail(str(error))
         sys.exit(INTERRUPTED if isinstance(error, Interrupted) else 2)

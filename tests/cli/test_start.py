@@ -5,20 +5,21 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import pytest
 
-from porting.cli import _spelled_out, app
+from porting.cli import PARTS, _spelled_out, app_for, word_of
 from porting.testing.formats import HEAVY
 
 Port = Callable[..., Any]
-COMMANDS = [[command.name or command.callback.__name__] for command in app.registered_commands if command.callback] + [
-    [group.name, command.name or command.callback.__name__]
-    for group in app.registered_groups
+APP = app_for()
+COMMANDS = [[word_of(command)] for command in APP.registered_commands] + [
+    [group.name, word_of(command)]
+    for group in APP.registered_groups
     if group.typer_instance and group.name
     for command in group.typer_instance.registered_commands
-    if command.callback
 ]
 
 
@@ -60,6 +61,21 @@ def test_a_conversion_imports_no_framework(tmp_path: Any) -> None:
 def test_there_are_the_commands_that_are_promised() -> None:
     promised = [["convert"], ["verify"], ["inspect"], ["diff"], ["families", "new"], ["families", "suggest"]]
     assert all(words in COMMANDS for words in promised)
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.app)
+def test_a_part_lists_the_commands_that_it_has(part):
+    module, _, name = part.app.partition(":")
+    commands = getattr(import_module(module), name).registered_commands
+    assert bool(part.group) != bool(part.words)
+    assert part.group or part.words == tuple(map(word_of, commands))
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_only_what_is_asked_for_is_mounted(words: list[str]) -> None:
+    app = app_for(words)
+    groups = [group.name for group in app.registered_groups]
+    assert [*map(word_of, app.registered_commands), *groups] == words[:1]
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
