@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations
+from operator import itemgetter
 
 from porting.convert.notation import Template
 from porting.convert.overlap import templates_overlap
@@ -51,25 +52,17 @@ def _overlaps(family: Family) -> Iterator[str]:
 
 
 def _candidates(names: list[_Name]) -> Iterator[tuple[_Name, _Name]]:
-    """Pairs whose literal ends can be the same: nearly all others differ in their last letters.
+    """Pairs of which one's literal end ends as the other's does: nearly all others differ in their last letters.
 
-    Names that end alike in four letters meet in a bucket; a name with a shorter literal end meets all.
+    Read backwards and sorted, an end stands before all those that it ends, with nothing else between.
     """
-    buckets: dict[str, list[_Name]] = {}
-    for name in names:
-        tail = name[1].tail
-        buckets.setdefault(tail[-4:] if len(tail) >= 4 else "", []).append(name)
-    short = buckets.pop("", [])
-    for bucket in buckets.values():
-        for one, two in combinations(bucket, 2):
-            a, b = one[1].tail, two[1].tail
-            if a.endswith(b) or b.endswith(a):
-                yield one, two
-    yield from combinations(short, 2)
-    for one in short:
-        for bucket in buckets.values():
-            for two in bucket:
-                yield one, two
+    above: list[tuple[str, _Name]] = []
+    for end, name in sorted(((name[1].tail[::-1], name) for name in names), key=itemgetter(0)):
+        while above and not end.startswith(above[-1][0]):
+            above.pop()
+        for _, other in above:
+            yield other, name
+        above.append((end, name))
 
 
 def _underivable(family: Family) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from porting.convert.match import Match, match_as
+from porting.convert.match import Match, Parted, match_parted, part
 from porting.convert.names import listed
 from porting.convert.table import Dialect, Family
 from porting.errors import MismatchError, UsageError
@@ -58,9 +58,13 @@ def _tried(names: Sequence[str], columns: Iterable[tuple[Family, Dialect]]) -> t
     """The names read as each dialect, and what was said of those that they cannot be."""
     tried: list[Match] = []
     refused: list[UsageError] = []
+    parted: dict[tuple[int, ...], Parted] = {}
     for family, dialect in columns:
+        forms = tuple(map(id, dialect.slots))  # dialects of one framework have the same ones
+        if forms not in parted:
+            parted[forms] = part(names, dialect.slots)
         try:
-            tried.append(match_as(names, family, dialect))
+            tried.append(match_parted(parted[forms], family, dialect))
         except UsageError as error:
             refused.append(error)
     return tried, refused

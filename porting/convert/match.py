@@ -9,8 +9,10 @@ from functools import cache, cached_property
 
 from porting.convert.notation import Cell
 from porting.convert.slots import SlotNames, strip_slots
-from porting.convert.table import Dialect, Family, Group, Row, Scope, Variant
+from porting.convert.table import Dialect, Family, Group, Row, Scope, SlotForm, Variant
 from porting.errors import UsageError
+
+_NUMBER = re.compile("[0-9]+")
 
 Values = tuple[int, ...]
 """Field values in the order of the cell's fields: a layer's number, the position of a listed word."""
@@ -100,13 +102,38 @@ def field_values(cell: Cell, raw: Mapping[str, str]) -> Values:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Parted:
+    """A checkpoint's names, parted by the slot names that dialects share.
+
+    plain: those of parameters, or of what nobody knows. kinds: one of all plain names that differ in numbers only.
+    """
+
+    plain: tuple[str, ...]
+    slots: SlotNames
+    kinds: tuple[str, ...]
+
+
+def part(names: Sequence[str], forms: Sequence[SlotForm]) -> Parted:
+    """Part names by these slot names."""
+    plain, slots = strip_slots(names, forms)
+    kinds: dict[str, str] = {}
+    for name in plain:
+        kinds.setdefault(_NUMBER.sub("#", name), name)
+    return Parted(plain, slots, tuple(kinds.values()))
+
+
 def match_as(names: Sequence[str], family: Family, dialect: Dialect) -> Match:
     """Read names as one dialect of one family, whatever fits and whatever does not."""
-    plain, slots = strip_slots(names, dialect.slots)
+    return match_parted(part(names, dialect.slots), family, dialect)
+
+
+def match_parted(names: Parted, family: Family, dialect: Dialect) -> Match:
+    """The same of names that were parted by this dialect's slots."""
     lines = _lines(family, dialect.name)
-    left = dict.fromkeys(plain)
+    left = dict.fromkeys(names.plain)
     models: list[Model] = []
-    for prefix in _base_prefixes(plain, lines):
+    for prefix in _base_prefixes(names.kinds, lines):
         tried = [_claim(left, family, dialect, lines, scope, outer) for scope, outer in _scopes(dialect, prefix)]
         best = max(tried, key=_claims)
         if best.found:
@@ -114,7 +141,7 @@ def match_as(names: Sequence[str], family: Family, dialect: Dialect) -> Match:
             for found in best.found.values():
                 for name in found.names.values():
                     left.pop(name, None)
-    return Match(family, dialect, tuple(models), slots, tuple(left))
+    return Match(family, dialect, tuple(models), names.slots, tuple(left))
 
 
 def _claims(model: Model) -> tuple[int, int]:
@@ -122,15 +149,12 @@ def _claims(model: Model) -> tuple[int, int]:
     return sum(len(found.names) for found in model.found.values()), -len(model.outer)
 
 
-def _base_prefixes(names: Sequence[str], lines: Sequence[_Line]) -> list[str]:
+def _base_prefixes(kinds: Sequence[str], lines: Sequence[_Line]) -> list[str]:
     """Prefixes before the required rows, the most complete first; accidental hits of one or two rows are left out."""
     hits: dict[str, set[str]] = {}
-    seen: dict[str, str] = {}
-    for name in names:
-        seen.setdefault(re.sub(r"[0-9]+", "#", name), name)
     needed = [line for line in lines if line.group.required]
     near: dict[str, list[tuple[_Line, Cell]]] = {}
-    for name in seen.values():
+    for name in kinds:
         if (end := name[-_END:]) not in near:
             near[end] = _near(end, needed)
         for line, cell in near[end]:

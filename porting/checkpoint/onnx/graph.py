@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from porting.checkpoint.onnx import MODEL_WIRES
 from porting.checkpoint.onnx.tensor import DataFiles, Initializer, read_pair, read_tensor
 from porting.checkpoint.storage import MappedFile
 from porting.checkpoint.wire import BYTES, FIXED64, VARINT, Field, WireError, scan, varint
@@ -21,9 +22,6 @@ IR_VERSION, PRODUCER, PRODUCER_VERSION, GRAPH, OPSET, MODEL_PROPS = 1, 2, 3, 7, 
 NODE, INITIALIZER, INPUT, OUTPUT, VALUE_INFO, SPARSE, GRAPH_PROPS = 1, 5, 11, 12, 13, 15, 16
 NODE_INPUT, NODE_OUTPUT, NODE_NAME, NODE_OP, NODE_ATTRIBUTE, NODE_PROPS = 1, 2, 3, 4, 5, 9
 
-MODEL_WIRES = {IR_VERSION: VARINT, 5: VARINT} | dict.fromkeys(
-    (2, 3, 4, 6, GRAPH, OPSET, MODEL_PROPS, 20, 25, 26), BYTES
-)
 GRAPH_FIELDS = frozenset({NODE, 2, INITIALIZER, 10, INPUT, OUTPUT, VALUE_INFO, 14, SPARSE, GRAPH_PROPS})
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
@@ -99,8 +97,6 @@ def is_model(path: Path) -> bool:
     try:
         file = MappedFile(path)
     except FormatError:
-        return False
-    if file.view[0] not in {number << 3 | wire for number, wire in MODEL_WIRES.items()}:
         return False
     seen: set[int] = set()
     try:
