@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from porting.errors import readable
-from porting.terminal import progress
+from porting.terminal import progress, show
 
 commands = typer.Typer(help="Tokens, records, pre-training text, rank tables.", no_args_is_help=True)
 
@@ -26,8 +25,7 @@ def inspect(
     from porting.data.inspection import inspect_records, inspection_lines
 
     found = inspect_records(file, schema=schema)
-    lines = [json.dumps(found.to_json(), indent=1)] if as_json else map(readable, inspection_lines(found))
-    typer.echo("\n".join(lines))
+    show(found.to_json() if as_json else inspection_lines(found))
     raise typer.Exit(1 if found.problems else 0)
 
 
@@ -79,7 +77,7 @@ def glue(
     if as_json:
         typer.echo(json.dumps([account.to_json() for account in accounts], indent=1))
     elif not quiet:
-        typer.echo("\n".join(readable(line) for account in accounts for line in account_lines(account)))
+        show(line for account in accounts for line in account_lines(account))
 
 
 @commands.command()
@@ -113,10 +111,8 @@ def pretraining(
     request = Request(tokens_of(vocab, None, lower=lower, config=config), plan, seed, compat, workers, overwrite)
     with progress(f"{sources[0].name} -> {outputs[0].name}", quiet=quiet or as_json) as report:
         account = make_pretraining_data(sources, outputs, request, progress=report)
-    if as_json:
-        typer.echo(json.dumps(account.to_json(), indent=1))
-    elif not quiet:
-        typer.echo("\n".join(map(readable, account.lines())))
+    if as_json or not quiet:
+        show(account.to_json() if as_json else account.lines())
 
 
 ranks_commands = typer.Typer(help="Rank tables of HCCL.", no_args_is_help=True)
@@ -143,7 +139,7 @@ def write_ranks(
     devices += read_hccn(Path("/etc/hccn.conf"), hccn) if hccn else []
     devices += [device for path in tables or () for device in read_rank_table(path).devices]
     table = rank_table(form, in_pods(devices, pods or ()))
-    typer.echo(readable(f"{write_rank_table(table, output, overwrite=overwrite)}: {len(table.devices)} ranks"))
+    show([f"{write_rank_table(table, output, overwrite=overwrite)}: {len(table.devices)} ranks"])
 
 
 @ranks_commands.command("check")
@@ -152,9 +148,11 @@ def check_ranks(file: Annotated[Path, typer.Argument(help="A rank table.", show_
     from porting.data.rank_check import read_rank_table
 
     table = read_rank_table(file)
-    typer.echo(readable(f"{file}: form {table.form}, {len(table.devices)} ranks on {len(table.servers())} servers"))
-    for rank, device in enumerate(table.devices):
-        typer.echo(readable(f"  rank {rank}: server {device.server}, device {device.number}, {device.address}"))
+    ranks = enumerate(table.devices)
+    show([
+        f"{file}: form {table.form}, {len(table.devices)} ranks on {len(table.servers())} servers",
+        *(f"  rank {rank}: server {device.server}, device {device.number}, {device.address}" for rank, device in ranks),
+    ])  # fmt: skip
 
 
 def run(command: str) -> None:

@@ -60,7 +60,7 @@ def _general(*, config: Path | None, as_json: bool, quiet: bool, **flags: Any) -
     with steps("general distillation", quiet=silent) as stepped:
         done = distill_general(options, _tell(quiet=silent), stepped)
     if as_json:
-        typer.echo(json.dumps(done.to_json(), indent=1))
+        show(done.to_json())
 
 
 def _task(*, config: Path | None, as_json: bool, quiet: bool, **flags: Any) -> None:

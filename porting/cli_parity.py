@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from porting.errors import readable
+from porting.terminal import say, show, stages
 
 if TYPE_CHECKING:
     from porting.acceptance.train import Judged
@@ -25,8 +24,7 @@ def doctor(as_json: Json = False) -> None:
     from porting.backends.doctor_text import examination_lines
 
     found = examine()
-    lines = [json.dumps(found.to_json(), indent=1)] if as_json else map(readable, examination_lines(found))
-    typer.echo("\n".join(lines))
+    show(found.to_json() if as_json else examination_lines(found))
 
 
 @commands.command("map")
@@ -48,8 +46,7 @@ def map_names(
     found = propose_mapping(read_capture(a), read_capture(b))
     if output is not None:
         write_mapping(found, output, overwrite=overwrite)
-    lines = [json.dumps(mapping_json(found), indent=1)] if as_json else list(map(readable, mapping_lines(found)))
-    typer.echo("\n".join(lines))
+    show(mapping_json(found) if as_json else mapping_lines(found))
     raise typer.Exit(0 if found.settled else 1)
 
 
@@ -82,7 +79,7 @@ def compare(
         a, b, floor=floor, truth=truth, reference=reference, criteria=criteria, mapping=mapping, core=core
     )
     if as_json:
-        typer.echo(json.dumps(found.to_json(), indent=1))
+        show(found.to_json())
     else:
         show_comparison(found)
     raise typer.Exit(0 if found.passed else 1)
@@ -153,7 +150,7 @@ def capture(
         place = side.capture(output, whole=whole, forced_by=forced_by, overwrite=overwrite)
     made = read_capture(place)
     state = f"CRASHED: {made.manifest.reason}" if made.manifest.state == "crashed" else "whole"
-    typer.echo(readable(f"{output}: {len(made.summaries)} tensors, {len(list(made.steps))} steps, {state}"))
+    show([f"{output}: {len(made.summaries)} tensors, {len(list(made.steps))} steps, {state}"])
     raise typer.Exit(1 if made.manifest.state == "crashed" else 0)
 
 
@@ -200,7 +197,6 @@ def parity(
     from porting.parity.options import computed, levels_of, recipe_named
     from porting.parity.parity import parity as run
     from porting.parity.subject import subject
-    from porting.terminal import say, stages
 
     captures = captures_on(cluster, steps=steps, tell=say)
     found = subject(
@@ -222,7 +218,7 @@ def parity(
             overwrite=overwrite, tell=tell, captures=captures,
         )  # fmt: skip
     if as_json:
-        typer.echo(json.dumps(result.to_json(), indent=1))
+        show(result.to_json())
     else:
         show_comparison(result)
     emulated_pass = result.overall.emulated and result.overall.state.value == "PASS"
@@ -233,8 +229,7 @@ def _shown(trained: Judged, *, as_json: bool) -> typer.Exit:
     """Print what training has shown; the exit."""
     from porting.acceptance.command import judged_lines
 
-    lines = [json.dumps(trained.to_json(), indent=1)] if as_json else list(map(readable, judged_lines(trained)))
-    typer.echo("\n".join(lines))
+    show(trained.to_json() if as_json else judged_lines(trained))
     return typer.Exit(0 if trained.passed else 1)
 
 
@@ -260,7 +255,6 @@ def diagnose(
     from porting.parity.diagnosis_text import diagnosis_lines
     from porting.parity.options import computed, mode_named, recipe_named
     from porting.parity.subject import subject
-    from porting.terminal import stages
 
     found = subject(model, config=config, checkpoint=checkpoint, task=task, batch=batch, seed=seed)
     with stages(f"{model}: {source} -> {target}", quiet=as_json) as tell:
@@ -268,6 +262,5 @@ def diagnose(
             found, source, target, compute=computed(dtype), mode=mode_named(mode),
             recipe=recipe_named(found.spec, recipe), require_device=require_device, timeout=timeout, tell=tell,
         )  # fmt: skip
-    lines = [json.dumps(result.to_json(), indent=1)] if as_json else list(map(readable, diagnosis_lines(result)))
-    typer.echo("\n".join(lines))
+    show(result.to_json() if as_json else diagnosis_lines(result))
     raise typer.Exit(0 if result.agrees else 1)

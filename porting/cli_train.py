@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -107,6 +106,6 @@ def finetune_model(
     with steps(f"{run.model} on {run.task}", quiet=quiet or as_json) as report:
         found = finetune(run, progress=report)
     if as_json and world().leads:
-        typer.echo(json.dumps(found.to_json(), indent=1))
+        show(found.to_json())
     elif not quiet:
         show(finetuned_lines(found))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,7 +41,7 @@ def progress(title: str, *, quiet: bool = False) -> Iterator[Report | None]:
         yield report
 
 
-def show(what: Mapping[str, Any] | Sequence[str]) -> None:
+def show(what: Mapping[str, Any] | Iterable[str]) -> None:
     """A result on standard output: JSON of a mapping, or lines that nothing in a file's name can break."""
     lines = [json.dumps(what, indent=1)] if isinstance(what, Mapping) else map(readable, what)
     text = "\n".join(lines) + "\n"
