@@ -13,9 +13,9 @@ from porting.acceptance import resampling
 from porting.acceptance.accept import accept
 from porting.acceptance.answer_file import read_answers
 from porting.acceptance.matched import matched
-from porting.acceptance.predictions import MEASURES
 from porting.acceptance.resampling import bounds, drawn_measures, tango
 from porting.errors import PortError
+from porting.metrics import MEASURES
 from porting.parity.state import Level, State
 
 COUNT = 300

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from porting.acceptance.matched import Matched
-from porting.acceptance.predictions import MEASURES, metric
+from porting.acceptance.predictions import metric
 from porting.acceptance.task import MARGIN, difference, fisher, interval, judge_task, wilson
 from porting.acceptance.trajectory import Metric
 from porting.errors import UsageError
+from porting.metrics import MEASURES
 from porting.parity.presets import RULES
 from porting.parity.state import Level, State
 
