@@ -15,6 +15,7 @@ from porting.errors import UsageError
 from porting.model.recipe import Recipe
 from porting.model.spec import Compute
 from porting.parity.catalogue import names
+from porting.parity.parity import COMPARISON
 from porting.parity.presets import CALIBRATED
 from porting.parity.rules import rule_named
 from porting.parity.side import TIMEOUT, Side
@@ -71,7 +72,7 @@ def _sensible(steps: int, replicas: int | None, seeds: int, plant: Sequence[str]
 def compared_before(folder: Path) -> tuple[Verdict, ...]:
     """The verdicts of L0 to L4 that `port parity` without `--steps` left in a folder; none where it did not."""
     try:
-        levels = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))["levels"]
+        levels = json.loads((folder / COMPARISON).read_text(encoding="utf-8"))["levels"]
         return tuple(
             Verdict(Level(one["level"]), State(one["state"]), (), one["compared"], one["total"], one["emulated"])
             for one in levels

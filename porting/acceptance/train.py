@@ -19,6 +19,7 @@ from porting.acceptance.runs import FALLBACKS, read_planted, read_runs
 from porting.acceptance.speed import judge_speed
 from porting.backends.found import Resolved
 from porting.backends.process import Outcome
+from porting.checkpoint.output import remove_stale_parts, write_json
 from porting.errors import PortError, UsageError
 from porting.model.recipe import Recipe, Schedule
 from porting.model.spec import ModelSpec
@@ -177,7 +178,7 @@ def train(
     say("judging")
     found = judged(place, rule=rule, limit=limit, below=below)
     result = replace(found, made=len(todo), kept=len(wanted) - len(todo))
-    (place / "trajectory.json").write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
+    write_json(place / "trajectory.json", result.to_json())
     return result
 
 
@@ -209,7 +210,7 @@ def _made(todo: Sequence[Training]) -> None:
     for folder, backend in {(one.folder.parent, str(one.side.resolved.backend)) for one in todo}:
         path = folder / FALLBACKS
         known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-        path.write_text(json.dumps(sorted({*known, *heard[backend]}), indent=1) + "\n", encoding="utf-8")
+        write_json(path, sorted({*known, *heard[backend]}))
     if error is not None:
         raise error
 
@@ -217,6 +218,7 @@ def _made(todo: Sequence[Training]) -> None:
 def _begin(place: Path, plan: Plan, *, overwrite: bool) -> None:
     """Write the plan. Raises: UsageError if another was begun here."""
     path, values = place / "plan.json", json.loads(json.dumps(plan.to_json()))
+    remove_stale_parts(place, [path.name])
     if path.is_file():
         known = _read(path)
         different = [key for key in values if known.get(key) != values[key]]
@@ -227,7 +229,7 @@ def _begin(place: Path, plan: Plan, *, overwrite: bool) -> None:
     elif place.is_dir() and any(place.iterdir()):
         raise UsageError(f"{place}: holds other things than training runs")
     place.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    write_json(path, values)
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -12,7 +12,6 @@ DIR/runs                      of `--steps`: porting.acceptance.runs
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,6 +20,7 @@ from typing import Literal, Protocol
 
 from porting.backends.found import Resolved, usable
 from porting.backends.names import BackendName
+from porting.checkpoint.output import remove_stale_parts, write_json
 from porting.errors import PortError, UsageError
 from porting.model.recipe import Recipe
 from porting.model.spec import Compute
@@ -38,6 +38,9 @@ from porting.parity.state import Level
 from porting.parity.subject import Subject
 
 Tell = Callable[[str], None]
+
+COMPARISON = "comparison.json"
+"""In the folder of a run."""
 
 
 class Captures(Protocol):
@@ -106,7 +109,7 @@ def parity(  # noqa: PLR0913 - one keyword per choice
     known = read_floor(floor) if floor else None
     origin = replace(origin, replicas=replicas)
     found = judged(origin, two, folder, floor=known, criteria=criteria, tell=say, captures=made)
-    (folder / "comparison.json").write_text(json.dumps(found.to_json(), indent=1) + "\n", encoding="utf-8")
+    write_json(folder / COMPARISON, found.to_json())
     return found
 
 
@@ -168,6 +171,7 @@ def _folder(folder: Path, *, overwrite: bool) -> Path:
     """The folder of a run, empty. Raises: UsageError if something is in it, and it may not be replaced or is no run."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: wanted a folder, got something else")
+    remove_stale_parts(folder, [COMPARISON])
     inside = {path.name for path in folder.iterdir()} - {"runs"} if folder.is_dir() else set()
     others = {name for name in inside - _MADE if not name.startswith("replica-")}
     if others:
@@ -181,7 +185,7 @@ def _folder(folder: Path, *, overwrite: bool) -> Path:
     return folder
 
 
-_MADE = {"source", "target", "float64", "reference", "floor.json", "comparison.json"}
+_MADE = {"source", "target", "float64", "reference", "floor.json", COMPARISON}
 
 
 def _silent(text: str) -> None:
