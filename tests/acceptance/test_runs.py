@@ -19,7 +19,7 @@ from porting.backends.found import installed
 from porting.backends.names import BackendName
 from porting.backends.process import Outcome
 from porting.checkpoint.write import write
-from porting.cli import app
+from porting.cli import app_for
 from porting.errors import FormatError, UsageError
 from porting.parity.prepare import content_hash
 from porting.parity.side import Side
@@ -229,7 +229,7 @@ def test_the_command_shows_every_finding_and_its_exit_is_the_verdict(made, tmp_p
     pytest.importorskip("torch")
     shutil.copytree(made, tmp_path / "cli")
     words = ["parity", "bert", "--target", "torch:cpu", "--steps", str(STEPS), "--replicas", "1"]
-    result = CliRunner().invoke(app, [*words, "-o", str(tmp_path / "cli")])
+    result = CliRunner().invoke(app_for(words), [*words, "-o", str(tmp_path / "cli")])
     assert result.exit_code == 1
     lines = result.stdout.splitlines()
     assert lines[0].startswith("L5  ")
