@@ -50,12 +50,8 @@ def answers(model: str, config: Path, checkpoint: Path, records: Records, labels
     """The class of the largest logit: (examples,)."""
     read = subject(model, config=config, checkpoint=checkpoint, task="classification", labels=labels)
     session = open_trainee(read, resolve(BackendName.parse("torch:cpu"))).session
-    text = {name: array for name, array in records.arrays.items() if name != "label_ids"}
-    parts = []
-    for start in range(0, records.count, BATCH):
-        batch = {name: array[start : start + BATCH] for name, array in text.items()}
-        parts.append(session.forward(batch)["logits"].argmax(axis=1))
-    return np.concatenate(parts)
+    text = Records({name: array for name, array in records.arrays.items() if name != "label_ids"}, records.count)
+    return np.concatenate([session.forward(batch)["logits"].argmax(axis=1) for batch in text.batches(BATCH)])
 
 
 def outcome(found: Mapping[str, Array], labels: Array) -> Outcome:

@@ -109,8 +109,7 @@ def trained(session: Session, batches: Shuffled, count: int, progress: Progress)
 def evaluated(session: Session, records: Records, task: Task) -> dict[str, float]:
     """The mean loss over all examples, and the task's metrics."""
     answers, losses = [], []
-    for start in range(0, records.count, EVALUATED):
-        batch = {name: array[start : start + EVALUATED] for name, array in records.arrays.items()}
+    for batch in records.batches(EVALUATED):
         out = session.forward(batch)
         answers.append(out["logits"].reshape(-1) if task.regression else out["logits"].argmax(axis=-1))
         losses.append(float(out["loss"]) * len(answers[-1]))

@@ -32,6 +32,11 @@ class Records:
     arrays: Mapping[str, Array]
     count: int
 
+    def batches(self, size: int) -> Iterator[Batch]:
+        """All of them in their order, so many at a time; what is left over is a smaller batch."""
+        for start in range(0, self.count, size):
+            yield {name: array[start : start + size] for name, array in self.arrays.items()}
+
 
 @dataclass(frozen=True, slots=True)
 class Shuffled:

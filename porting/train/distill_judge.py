@@ -53,11 +53,11 @@ def token_evaluator(records: Records, size: int) -> Evaluate:
 
     def evaluate(session: Session) -> dict[str, float]:
         said, wanted = [], []
-        for start in range(0, records.count, size):
-            batch = {name: records.arrays[name][start : start + size] for name in TEXT}
+        for batch in records.batches(size):
             shown = batch["input_mask"] == 1
-            said.append(session.forward(batch)["logits"].argmax(-1)[shown])
-            wanted.append(records.arrays[LABEL][start : start + size][shown])
+            logits = session.forward({name: batch[name] for name in TEXT})["logits"]
+            said.append(logits.argmax(-1)[shown])
+            wanted.append(batch[LABEL][shown])
         return metrics("", np.concatenate(said), np.concatenate(wanted))
 
     return evaluate

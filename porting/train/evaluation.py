@@ -27,13 +27,10 @@ def evaluator(records: Records, *, task: str, size: int, labels: int) -> Callabl
     wanted = next((records.arrays[name] for name in LABELS if name in records.arrays), None)
     if wanted is None:
         raise UsageError(f"{task}: the examples have no labels; they have {', '.join(records.arrays)}")
-    features = {name: array for name, array in records.arrays.items() if name not in LABELS}
+    asked = Records({name: array for name, array in records.arrays.items() if name not in LABELS}, records.count)
 
     def evaluate(session: Session) -> dict[str, float]:
-        found = []
-        for start in range(0, records.count, size):
-            batch = {name: array[start : start + size] for name, array in features.items()}
-            found.append(_said(task, session.forward(batch)["logits"], labels))
+        found = [_said(task, session.forward(batch)["logits"], labels) for batch in asked.batches(size)]
         return metrics(task, np.concatenate(found), wanted)
 
     return evaluate
