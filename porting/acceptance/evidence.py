@@ -62,6 +62,10 @@ class Evidence:
         """The training as it was meant to be."""
         return None if self.runs is None else self.runs.run
 
+    def with_run(self, run: Trajectory, party: Party) -> Evidence:
+        """The same with another run in the place of its own, or with one where it has none."""
+        return replace(self, party=party, runs=Runs(run) if self.runs is None else replace(self.runs, run=run))
+
     @property
     def logs(self) -> bool:
         """Whether nothing but logs and predictions stands behind it."""
@@ -101,21 +105,20 @@ def _beside(first: Evidence, logs: Sequence[Evidence]) -> Evidence:
     """Evidence with what logs beside it add: series and metrics that it lacks itself. Predictions are no run."""
     if not logs:
         return first
-    added = [one.run for one in logs if one.run is not None]
     parties = [first.party, *(one.party for one in logs)]
     party = replace(
         first.party,
         kind="logs" if first.run is not None and first.logs else first.party.kind,
         inputs=tuple(dict.fromkeys(one for party in parties for one in party.inputs)),
         limits=tuple(dict.fromkeys(limit for party in parties for limit in party.limits)),
-        notes=tuple(dict.fromkeys((*first.party.notes, *(note for party in parties[1:] for note in party.notes)))),
+        notes=tuple(dict.fromkeys(note for party in parties for note in party.notes)),
     )
-    runs = [*([first.run] if first.run else []), *added]
+    runs = [one.run for one in (first, *logs) if one.run is not None]
     if not runs:
         return replace(first, party=party)
     run = merged(runs)
     run = replace(run, emulated=run.emulated or party.emulated)
-    return replace(first, party=party, runs=Runs(run) if first.runs is None else replace(first.runs, run=run))
+    return first.with_run(run, party)
 
 
 def _answering(found: Evidence, answers: Answers) -> Evidence:
@@ -125,8 +128,7 @@ def _answering(found: Evidence, answers: Answers) -> Evidence:
     run = with_answers(run, answers)
     inputs = tuple(dict.fromkeys((*party.inputs, *answers.inputs)))
     party = replace(party, inputs=inputs, notes=tuple(dict.fromkeys((*party.notes, *run.notes))))
-    runs = Runs(run) if found.runs is None else replace(found.runs, run=run)
-    return replace(found, party=party, runs=runs, answers=answers)
+    return replace(found.with_run(run, party), answers=answers)
 
 
 def _evidence(path: str | Path, side: Side, labels: Path | None) -> Evidence:
@@ -293,4 +295,4 @@ def _with_step_time(found: Evidence, side: Side, step_ms: float) -> Evidence:
     left = {name: series for name, series in run.series.items() if name not in ("seconds", "examples_per_second")}
     run = replace(run, series={**left, "seconds": given}, limits=(*run.limits, BY_HAND))
     party = replace(found.party, limits=(*found.party.limits, BY_HAND))
-    return replace(found, party=party, runs=Runs(run) if found.runs is None else replace(found.runs, run=run))
+    return found.with_run(run, party)
