@@ -107,8 +107,7 @@ def permuted(source: Sequence[Trajectory], target: Sequence[Trajectory], *, seed
 def blocks_of(source: Sequence[Trajectory], target: Sequence[Trajectory], name: str) -> Blocks | None:
     """Block means of one series over the steps that all runs have; of a gradient norm its logarithm.
 
-    Steps at which a run has no finite value (an overflow) are left out for all. A rest of less than a block is part of
-    the last. None where no step is left.
+    Steps at which a run has no finite value (an overflow) are left out for all. None where no step is left.
     """
     runs = (*source, *target)
     found = aligned(runs, name)
@@ -122,12 +121,21 @@ def blocks_of(source: Sequence[Trajectory], target: Sequence[Trajectory], name: 
     steps, values, least = found.steps[whole], values[:, whole], least[:, whole]
     if not steps.size:
         return None
-    starts = np.arange(0, max(1, steps.size // BLOCK) * BLOCK, BLOCK)
-    sizes = np.diff([*starts, steps.size])
+    starts, sizes = cut(steps.size)
     means = np.add.reduceat(values, starts, axis=1) / sizes
     rounding = _ROUNDING * (1.0 if logarithm else np.abs(means).max(axis=0))
     printed = np.add.reduceat(least.max(axis=0), starts) / sizes / 12**0.5
     return Blocks(steps[starts], means, np.asarray(np.maximum(rounding, printed) / np.sqrt(sizes)))
+
+
+def cut(count: int) -> tuple[Numbers, Numbers]:
+    """Where blocks of so many steps begin, and their sizes: a rest of less than a block is part of the last.
+
+    >>> cut(25)
+    (array([ 0, 10]), array([10, 15]))
+    """
+    starts = np.arange(0, max(1, count // BLOCK) * BLOCK, BLOCK)
+    return starts, np.diff([*starts, count])
 
 
 def splits(first: int, second: int, seed: int = 0) -> Numbers:

@@ -13,7 +13,7 @@ import numpy as np
 
 from porting.acceptance.align import Aligned, aligned, members, precision
 from porting.acceptance.names import SHADOW
-from porting.acceptance.permutation import BLOCK
+from porting.acceptance.permutation import cut
 from porting.acceptance.trajectory import Runs, Trajectory
 from porting.parity.criteria import APART_L2, EPSILONS, HONEST
 from porting.parity.state import Finding, Level, State
@@ -61,8 +61,7 @@ def floors_apart(found: Aligned, first: int) -> float:
     within = np.mean([((values[a] - values[b]) / scale) ** 2 for a, b in combinations(range(first), 2)], axis=0)
     pairs = product(range(first), range(first, len(values)))
     apart = np.mean([((values[a] - values[b]) / scale) ** 2 for a, b in pairs], axis=0)
-    starts = np.arange(0, max(1, values.shape[1] // BLOCK) * BLOCK, BLOCK)
-    sizes = np.diff([*starts, values.shape[1]])
+    starts, sizes = cut(values.shape[1])
     floor = np.maximum(np.add.reduceat(within, starts) / sizes, LEAST**2)
     return float(np.sqrt(np.mean(np.add.reduceat(apart, starts) / sizes / floor)))
 
