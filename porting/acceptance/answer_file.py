@@ -17,10 +17,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from porting.acceptance.answers import Answers, Array, Columns, answers_of
+from porting.acceptance.answers import Answers, Columns, answers_of
 from porting.acceptance.inputs import input_of
 from porting.errors import FormatError, UsageError, first_line_of
 from porting.logs.source import Source
+from porting.metrics import Array
 
 Role = Literal["labels", "found", "scores", "ids"]
 

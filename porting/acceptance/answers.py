@@ -13,8 +13,8 @@ from porting.acceptance.resampling import bounds, drawn_measures
 from porting.acceptance.task import wilson
 from porting.acceptance.trajectory import Input, Metric
 from porting.errors import FormatError
+from porting.metrics import Array
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Kind = Literal["classes", "values"]
 
 BROKEN = -1

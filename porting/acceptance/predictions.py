@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from porting.acceptance.trajectory import Metric
 from porting.errors import UsageError
-from porting.metrics import MEASURES, Measure
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from porting.metrics import MEASURES, Array, Measure
 
 CORRELATIONS = ("pearson", "spearman")
 """Metrics of values, the others being of classes."""
+
+OF_NUMBERS = (*CORRELATIONS, "auc")
+"""Metrics that have no value where a value or a score is no finite number."""
 
 
 def metric(name: str, labels: Array, found: Array) -> Metric:
@@ -22,7 +21,7 @@ def metric(name: str, labels: Array, found: Array) -> Metric:
     Raises: UsageError for one that is not known, or sides of different length.
     """
     measure = _measure(name, labels, found)
-    if name in (*CORRELATIONS, "auc") and not np.isfinite(found).all():
+    if name in OF_NUMBERS and not np.isfinite(found).all():
         return Metric(float("nan"), int(labels.size))
     with np.errstate(all="ignore"):  # what is no number is judged as such
         return Metric(measure(labels, found), int(labels.size))

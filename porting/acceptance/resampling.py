@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import isfinite, sqrt
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, np.dtype[Any]]
+from porting.acceptance.predictions import OF_NUMBERS
+from porting.metrics import Array
+
 Weighted = Callable[[Array], float]
 
 RESAMPLES = 2000
@@ -116,7 +117,7 @@ def _weights(count: int, whole: int, sides: int, random: np.random.Generator) ->
 
 def _weighted(name: str, labels: Array, found: Array) -> Weighted:
     """A metric as a function of how often each example counts; what is sorted or coded is so once."""
-    if name in ("pearson", "spearman", "auc") and not np.isfinite(found).all():
+    if name in OF_NUMBERS and not np.isfinite(found).all():
         return lambda _: float("nan")
     if name == "auc":
         return _auc(labels, found)
