@@ -103,12 +103,15 @@ class Training:
 
     def job(self) -> dict[str, Any]:
         """What the worker is told: see porting.acceptance.train_job."""
-        recipe = Take(self.side, self.folder, whole=False, replica=self.replica, overwrite=True).job()
-        return {**recipe, "verb": "train", "order": self.order, "planted": self.planted or None}
+        return {**self._take.job(), "verb": "train", "order": self.order, "planted": self.planted or None}
 
     def write_crash(self, outcome: Outcome) -> None:
         """A capture of the state `crashed`. Raises: what the writer raises."""
-        Take(self.side, self.folder, whole=False, replica=self.replica, overwrite=True).write_crash(outcome)
+        self._take.write_crash(outcome)
+
+    @property
+    def _take(self) -> Take:
+        return Take(self.side, self.folder, whole=False, replica=self.replica, overwrite=True)
 
     @property
     def made(self) -> bool:
