@@ -72,10 +72,11 @@ def run(job: Mapping[str, Any], progress: Progress) -> Any:
     if job["version"] != VERSION:
         raise UsageError(f"{sys.executable}: has porting kit {VERSION}; wanted {job['version']}, as here")
     place = VERBS.get(job["verb"], job["verb"])
-    module, colon, function = place.partition(":")
+    module, colon, name = place.partition(":")
     if not colon:
         raise UsageError(f"verb {place}: not known; there are {', '.join(VERBS)}")
-    return getattr(import_module(module), function)(job, progress)
+    function: Verb = getattr(import_module(module), name)
+    return function(job, progress)
 
 
 if __name__ == "__main__":

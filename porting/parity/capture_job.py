@@ -158,9 +158,7 @@ def _moved(weights: Mapping[str, Array], replica: Replica | None) -> Mapping[str
 
 def device_name(backend: BackendName) -> str:
     """The device under the name that the framework's session takes; the emulation runs on the CPU."""
-    if backend.options:
-        return "cpu"
-    return {"ascend": "npu"}.get(backend.device, backend.device)
+    return "cpu" if backend.options else backend.session_device
 
 
 def arithmetic(backend: BackendName, emulated: str) -> AbstractContextManager[Any]:
