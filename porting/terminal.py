@@ -94,7 +94,7 @@ def number(count: float) -> str:
 def stages(title: str, *, quiet: bool = False) -> Iterator[Callable[[str], None]]:
     """A spinner on standard error with what is being done now, if that is a terminal; silence otherwise."""
     if quiet or not sys.stderr.isatty():
-        yield _unsaid
+        yield unsaid
         return
     from rich.console import Console
 
@@ -102,7 +102,8 @@ def stages(title: str, *, quiet: bool = False) -> Iterator[Callable[[str], None]
         yield lambda text: status.update(f"{title}: {text}")
 
 
-def _unsaid(text: str) -> None:
+def unsaid(text: str) -> None:
+    """What is being done now, told to nobody."""
     del text
 
 

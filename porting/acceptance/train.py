@@ -30,6 +30,7 @@ from porting.parity.probe import probe_recipe
 from porting.parity.reader import read_capture
 from porting.parity.side import Side, Take, capture_all
 from porting.parity.state import State, Verdict
+from porting.terminal import unsaid
 
 REPLICAS = GROUP - 1
 """Beside the run itself."""
@@ -172,7 +173,7 @@ def train(
     of speed. overwrite: begin anew where another plan was begun.
     Raises: UsageError for a folder of another plan, and what a side is refused by.
     """
-    place, say = Path(folder) / "runs", tell or _silent
+    place, say = Path(folder) / "runs", tell or unsaid
     _begin(place, plan, overwrite=overwrite)
     wanted = list(plan.trainings(place))
     todo = [one for one in wanted if not one.made]
@@ -242,7 +243,3 @@ def _read(path: Path) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _silent(text: str) -> None:
-    del text

@@ -17,6 +17,7 @@ from porting.bench.table import as_csv, as_markdown
 from porting.checkpoint.output import write_text
 from porting.data.tasks import task_named
 from porting.errors import Interrupted, UsageError
+from porting.terminal import unsaid
 
 Told = Callable[[str], None]
 
@@ -80,7 +81,7 @@ def bench(matrix: Matrix, folder: Path, *, run: Run = run_here, retry: bool = Fa
     Raises: UsageError for a folder of another matrix; FormatError where it cannot be written: what is there, stays.
     """
     _check_installed()
-    say, cells = tell or _unsaid, matrix.cells
+    say, cells = tell or unsaid, matrix.cells
     with held(folder):
         begin(folder, matrix.setting)
         known = {one.cell: one for one in read_cells(folder, whole=False)}
@@ -156,7 +157,3 @@ def _same_code(setting: Setting, folder: Path, there: Sequence[Measured]) -> Non
         package = asked_of(found.cell.model, task, setting.checkpoints, setting.seed).spec.package
         if found.result.get("code", code_hash(package)) != code_hash(package):
             raise UsageError(f"{folder}: {found.cell.name} was measured with other code; choose another folder")
-
-
-def _unsaid(text: str) -> None:
-    del text

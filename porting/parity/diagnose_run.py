@@ -17,6 +17,7 @@ from porting.parity.probe import probe_recipe
 from porting.parity.side import TIMEOUT
 from porting.parity.state import Level
 from porting.parity.subject import Subject
+from porting.terminal import unsaid
 
 Tell = Callable[[str], None]
 
@@ -43,7 +44,7 @@ def diagnose_backends(  # noqa: PLR0913 - one keyword per choice
     Raises: UsageError for a backend that cannot be used; the PortError of what is asked wrongly. A side that crashes is
     no error but a place that differs.
     """
-    say = tell or _silent
+    say = tell or unsaid
     learns = recipe or probe_recipe(subject.spec)
     common = {"subject": subject.to_json(), "mode": mode, "recipe": learns.to_dict(), "emulated": "", "given": None}
     ours = resolve(BackendName.parse(source))
@@ -79,7 +80,3 @@ def _done(verb: str, resolved: Resolved, job: Mapping[str, Any], timeout: float,
 def _crashed(subject: Subject, side: str, reason: str) -> Diagnosis:
     place = Place(Level.FORWARD, side, reason=f"CRASHED: {reason}")
     return Diagnosis(subject.model, subject.task, unexplained=place)
-
-
-def _silent(text: str) -> None:
-    del text

@@ -36,6 +36,7 @@ from porting.parity.reader import read_capture
 from porting.parity.side import CAPTURED, TIMEOUT, Side, Take, capture_all
 from porting.parity.state import Level
 from porting.parity.subject import Subject
+from porting.terminal import unsaid
 
 Tell = Callable[[str], None]
 
@@ -94,7 +95,7 @@ def parity(  # noqa: PLR0913 - one keyword per choice
     Raises: UsageError for a backend that cannot be used, or a folder that is in use; what `compare` raises. A side that
     crashes is no error: the verdict is CRASHED.
     """
-    folder, say = _folder(Path(output), overwrite=overwrite), tell or _silent
+    folder, say = _folder(Path(output), overwrite=overwrite), tell or unsaid
     made = captures or Here()
     theirs = made.resolve(target, require_device=require_device)
     ours = made.resolve(source)
@@ -136,7 +137,7 @@ def judged(
 
     Raises: what `compare` raises; UsageError for a floor that cannot be measured.
     """
-    say, second = tell or _silent, read_capture(folder / "target")
+    say, second = tell or unsaid, read_capture(folder / "target")
     first = asked_of(read_capture(origin.source), two)
     if "crashed" in (first.manifest.state, second.manifest.state):
         return compare(first, second, criteria=criteria)
@@ -186,7 +187,3 @@ def _folder(folder: Path, *, overwrite: bool) -> Path:
 
 
 _MADE = {"source", "target", "float64", "reference", "floor.json", COMPARISON}
-
-
-def _silent(text: str) -> None:
-    del text
