@@ -14,6 +14,10 @@ from porting.checkpoint.tiles import pack
 PIECE = 4 << 20
 """Bytes moved at a time: small enough to stay in the second-level cache between reading, hashing and writing."""
 
+READ = 1 << 20
+"""Bytes read at a time where a run of a file is taken as it is: what was read is still in the second-level cache
+when it is hashed and written."""
+
 HELD = 32 << 20
 """Bytes of a mapped file that one thread keeps resident at a time."""
 
@@ -32,14 +36,17 @@ def storage_pieces(
 ) -> Iterator[Array]:
     """A stored tensor's bytes in row-major order, at most about `piece` bytes at a time.
 
-    keep: leave the pages resident for a second reading; by default they are given back.
+    keep: leave the pages of a mapped file resident for a second reading; by default they are given back, or what is
+    wanted of the file is read and not mapped.
+    Raises: FormatError if the file has become shorter.
     """
     if not all(shape):
         return
     if isinstance(storage, InPieces):
         yield from storage.pieces(piece)
     elif isinstance(storage, Mapped) and storage.strides is None:
-        yield from _mapped(storage, piece, keep=keep)
+        yield from _mapped(storage, piece) if keep else _read(storage, min(piece, READ))
+        return
     else:
         scratch = np.empty(0, np.uint8)
         for box in row_boxes(shape, itemsize, piece):
@@ -51,13 +58,22 @@ def storage_pieces(
         storage.release()
 
 
-def _mapped(storage: Mapped, piece: int, *, keep: bool) -> Iterator[Array]:
-    """The run of the file itself; large ones give their pages back on the way."""
+def _read(storage: Mapped, piece: int) -> Iterator[Array]:
+    """The run of the file, copied piece by piece into one buffer: cheaper than mapping pages that are seen once."""
+    buffer = np.empty(min(piece, storage.extent), np.uint8)
+    for at in range(0, storage.extent, piece):
+        part = buffer[: storage.extent - at]
+        storage.file.read_into(storage.offset + at, part)
+        yield part
+
+
+def _mapped(storage: Mapped, piece: int) -> Iterator[Array]:
+    """The run of the file itself; a large one gives its pages back on the way."""
     whole = storage.file.array(storage.offset, storage.extent, f"tensor at offset {storage.offset}")
     since = 0
     for at in range(0, whole.size, piece):
         yield whole[at : at + piece]
-        if at + piece - since >= HELD and (not keep or whole.size > HELD):
+        if at + piece - since >= HELD and whole.size > HELD:
             storage.file.release(storage.offset + since, at + piece - since)
             since = at + piece
 

@@ -97,6 +97,21 @@ class MappedFile:
         self.bytes(offset, length, place)
         return self._buffer[offset : offset + length]
 
+    def read_into(self, offset: int, buffer: Array) -> None:
+        """Fill a uint8 array with what stands at `offset`, without mapping it.
+
+        Raises: FormatError if the file ends before, as one does that was cut since it was opened.
+        """
+        view = buffer.data
+        while view:
+            try:
+                got = os.preadv(self.fd, [view], offset)
+            except OSError as error:
+                raise FormatError(self.path, f"offset {offset}", f"cannot be read: {error.strerror}") from None
+            if not got:
+                raise FormatError(self.path, f"offset {offset}", f"wanted {len(view)} more bytes, the file ends here")
+            view, offset = view[got:], offset + got
+
     def release(self, offset: int = 0, length: int | None = None) -> None:
         """Drop the pages that lie wholly in the range from this process (they stay in the page cache)."""
         page = mmap.PAGESIZE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -48,6 +49,7 @@ class TFRecordSink:
         self._output.commit()
 
     def __enter__(self) -> Self:
+        self._output.__enter__()
         return self
 
     def __exit__(
@@ -63,14 +65,10 @@ class MindRecordSink:
         from porting.backends.mindspore.mindrecord import MindRecordWriter
 
         self._encoder = encoder
-        self._account = Output(path.parent, [account_path(path).name], overwrite=overwrite)
         schema = encoder.layout.schema(regression=encoder.regression)
         columns = {column.name: column.dtype.replace("int64", "int32") for column in schema}
-        try:
-            self._writer = MindRecordWriter(path, columns, overwrite=overwrite)
-        except BaseException:
-            self._account.discard()
-            raise
+        self._account = Output(path.parent, [account_path(path).name], overwrite=overwrite)
+        self._begin = partial(MindRecordWriter, path, columns, overwrite=overwrite)
 
     def add(self, framed: bytes, sequences: Sequence[tuple[Laid, Label]]) -> None:
         del framed
@@ -85,6 +83,12 @@ class MindRecordSink:
         self._writer.commit()
 
     def __enter__(self) -> Self:
+        self._account.__enter__()
+        try:
+            self._writer = self._begin()
+        except BaseException:
+            self._account.discard()
+            raise
         return self
 
     def __exit__(
