@@ -115,11 +115,14 @@ def _headline(found: Acceptance, words: Words) -> Iterator[tuple[str, str]]:
 
 def finding_text(finding: Finding, words: Words) -> str:
     """A finding in a line."""
-    mode = f" ({words(finding.mode)})" if finding.mode in ("free", "forced") else ""
     reason = words.reason(finding.reason) or _measured(finding, words)
-    return readable(
-        f"{finding.level} {words.name(finding.what)}{mode}: {words(finding.state)}{f', {reason}' if reason else ''}"
-    )
+    return readable(f"{finding.level} {_what(finding, words)}: {words(finding.state)}{f', {reason}' if reason else ''}")
+
+
+def _what(finding: Finding, words: Words) -> str:
+    """What a finding is of, and how it was made where that is told apart."""
+    mode = f" ({words(finding.mode)})" if finding.mode in ("free", "forced") else ""
+    return words.name(finding.what) + mode
 
 
 def _measured(finding: Finding, words: Words) -> str:
@@ -148,15 +151,14 @@ def _level(level: Verdict, words: Words) -> LevelView:
 
 
 def _rank(finding: Finding) -> int:
-    """Differences first, then what was not run, then passes; each in the order of computation."""
+    """Differences first, then what is limited or was not run, then passes; each in the order of computation."""
     order = (State.FAIL, State.CRASHED, State.UNMATCHED, State.CONDITIONAL, State.NOT_RUN, State.PASS)
     return order.index(finding.state)
 
 
 def _finding(finding: Finding, words: Words) -> dict[str, str]:
-    mode = f" ({words(finding.mode)})" if finding.mode in ("free", "forced") else ""
     return {
-        "what": words.name(finding.what) + mode,
+        "what": _what(finding, words),
         "state": str(finding.state),
         "name": words(finding.state),
         "measure": words.reason(finding.measure),
