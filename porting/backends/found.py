@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from porting.backends import ascend
@@ -57,6 +57,15 @@ class Resolved:
     emulated: str = ""
     reason: str = ""
     device: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {**asdict(self), "backend": str(self.backend)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Resolved:
+        """From what `to_json` gave."""
+        return cls(**{**values, "backend": BackendName.parse(values["backend"])})
 
 
 def find(backend: BackendName, system: System) -> Found:

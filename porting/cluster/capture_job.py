@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from porting.backends.found import Resolved, resolve
+from porting.backends.found import resolve
 from porting.backends.message import encode_error
 from porting.backends.names import BackendName
 from porting.parity.side import Take, capture_all
@@ -22,12 +21,7 @@ def resolve_here(job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     """What `backend` stands for here. Raises: UsageError where it cannot be used."""
     del progress
     found = resolve(BackendName.parse(job["backend"]), require_device=job["require_device"])
-    return asdict(found) | {"backend": str(found.backend)}
-
-
-def resolved_of(values: Mapping[str, Any]) -> Resolved:
-    """What `resolve_here` found."""
-    return Resolved(**{**values, "backend": BackendName.parse(values["backend"])})
+    return found.to_json()
 
 
 def capture_here(job: Mapping[str, Any], progress: Progress) -> list[dict[str, Any] | None]:

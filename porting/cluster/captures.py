@@ -11,7 +11,7 @@ from porting.backends.message import decode_error
 from porting.backends.names import BackendName
 from porting.backends.process import Outcome
 from porting.checkpoint.registry import read
-from porting.cluster.capture_job import CAPTURE, RESOLVE, resolved_of
+from porting.cluster.capture_job import CAPTURE, RESOLVE
 from porting.cluster.engine import lost_nodes, run
 from porting.cluster.job import Job, files_of
 from porting.errors import PortError, UsageError
@@ -34,7 +34,7 @@ class ClusterCaptures:
         (found,) = run([Job(name, values, _needs(name))], cluster=self.cluster, progress=lost_nodes(self.tell))
         if found.outcome().state != "done":
             raise UsageError(f"backend {name}: {found.reason}")
-        return resolved_of(found.value)
+        return Resolved.from_json(found.value)
 
     def make(self, takes: Sequence[Take]) -> list[PortError | None]:
         """As porting.parity.side.capture_all: what runs on one kind of device is one job on one node.

@@ -117,15 +117,15 @@ class Choice:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
-        targets = [{"resolved": _resolved_json(one.resolved), "smaller": one.smaller} for one in self.targets]
-        source = None if self.source is None else _resolved_json(self.source)
+        targets = [{"resolved": one.resolved.to_json(), "smaller": one.smaller} for one in self.targets]
+        source = None if self.source is None else self.source.to_json()
         return {**asdict(self), "source": source, "targets": targets}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Choice:
         """From what `to_json` gave."""
-        targets = tuple(Target(_resolved(one["resolved"]), one["smaller"]) for one in values["targets"])
-        source = None if values["source"] is None else _resolved(values["source"])
+        targets = tuple(Target(Resolved.from_json(one["resolved"]), one["smaller"]) for one in values["targets"])
+        source = None if values["source"] is None else Resolved.from_json(values["source"])
         return cls(**{**values, "source": source, "targets": targets, "models": tuple(values["models"])})
 
     def _spec(self, name: str) -> Any:
@@ -187,11 +187,3 @@ def _versions(resolved: Resolved) -> dict[str, str]:
         return {resolved.backend.known: version(resolved.backend.known)}
     except (PackageNotFoundError, PortError):
         return {}
-
-
-def _resolved_json(resolved: Resolved) -> dict[str, Any]:
-    return {**asdict(resolved), "backend": str(resolved.backend)}
-
-
-def _resolved(values: Mapping[str, Any]) -> Resolved:
-    return Resolved(**{**values, "backend": BackendName.parse(values["backend"])})
