@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import SupportsFloat, TypeVar
 
-from porting.backends.protocol import Counters, StepResult
+from porting.backends.protocol import Array, Counters, StepResult
 from porting.errors import UsageError
 from porting.model.recipe import Recipe
 from porting.model.update import Rates, Scale, rates
 
 Grads = TypeVar("Grads")
+Tensor = TypeVar("Tensor")
+
+
+def moments_of(
+    names: Iterable[str], m: Sequence[Tensor], v: Sequence[Tensor], read: Callable[[Tensor], Array]
+) -> dict[str, dict[str, Array]]:
+    """An optimizer's moments by role and parameter name. read: a tensor on the host."""
+    names = tuple(names)
+    roles = {"m": m, "v": v}
+    return {role: {n: read(one) for n, one in zip(names, each, strict=True)} for role, each in roles.items()}
 
 
 @dataclass(slots=True)

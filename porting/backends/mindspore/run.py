@@ -18,7 +18,7 @@ from porting.backends.group import ALONE, Team
 from porting.backends.mindspore.parallel import factor, summed
 from porting.backends.mindspore.recipe import Trained, finite, updater
 from porting.backends.protocol import Array, Batch, Build, Counters, StepResult
-from porting.backends.training import Training
+from porting.backends.training import Training, moments_of
 from porting.errors import UsageError, first_line_of
 from porting.model.batch import check_batch
 from porting.model.recipe import Recipe
@@ -189,11 +189,7 @@ class MindSporeSession:
     def slots(self) -> dict[str, dict[str, Array]]:
         """The optimizer's moments by role and parameter name. Raises: UsageError without a recipe."""
         self._training.wanted()
-        moments = {"m": self._optimized.m, "v": self._optimized.v}
-        return {
-            role: {name: _numpy(tensor) for name, tensor in zip(self._trained, tensors, strict=True)}
-            for role, tensors in moments.items()
-        }
+        return moments_of(self._trained, self._optimized.m, self._optimized.v, _numpy)
 
     def counters(self) -> Counters:
         """How far it has trained."""

@@ -17,7 +17,7 @@ def prepare(device: str) -> Device:
     if device == "npu":
         return _npu()
     versions = {"torch": torch.__version__}
-    return Device(processor(), 1, versions, {**_common(), "mkldnn": str(torch.backends.mkldnn.enabled)})
+    return Device(processor(), 1, versions, {**common_switches(), "mkldnn": str(torch.backends.mkldnn.enabled)})
 
 
 def peak_memory(device: str) -> int | None:
@@ -27,7 +27,8 @@ def peak_memory(device: str) -> int | None:
     return None if counted is None else int(counted())
 
 
-def _common() -> dict[str, str]:
+def common_switches() -> dict[str, str]:
+    """Those that every device has, as they are now."""
     return {
         "deterministic": str(torch.are_deterministic_algorithms_enabled()),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
@@ -48,7 +49,7 @@ def _cuda() -> Device:
         "cuda": str(torch.version.cuda or torch.version.hip),
         "cudnn": str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]
     }
-    switches = {**_common(), "cudnn.allow_tf32": "False", "cudnn.benchmark": "False"}
+    switches = {**common_switches(), "cudnn.allow_tf32": "False", "cudnn.benchmark": "False"}
     return Device(torch.cuda.get_device_name(0), torch.cuda.device_count(), versions, switches)
 
 
@@ -63,5 +64,5 @@ def _npu() -> Device:
     npu.matmul.allow_hf32 = False
     npu.conv.allow_hf32 = False
     versions = {"torch": torch.__version__, "torch_npu": str(torch_npu.__version__)}
-    switches = {**_common(), "matmul.allow_hf32": "False", "conv.allow_hf32": "False"}
+    switches = {**common_switches(), "matmul.allow_hf32": "False", "conv.allow_hf32": "False"}
     return Device(npu.get_device_name(0), npu.device_count(), versions, switches)

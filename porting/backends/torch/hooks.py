@@ -14,6 +14,7 @@ import torch
 from torch.nn.modules.dropout import _DropoutNd
 
 from porting.backends.protocol import Array
+from porting.backends.torch.device import common_switches
 from porting.backends.watch import LOSS, Asked, Calls, Facts, Keep, Ran, arguments, leaves, loss_of, root_name
 from porting.errors import UsageError
 from porting.parity.capture import Section
@@ -71,7 +72,7 @@ class TorchWatched:
             device=str(self._device),
             names=(*paths, self._root),
             versions={"python": platform.python_version(), "torch": torch.__version__},
-            switches=_switches(),
+            switches=common_switches(),
             compute=_compute(model, self._device),
             training=model.training,
             notes=_dropouts(model),
@@ -194,14 +195,6 @@ def _compute(model: torch.nn.Module, device: torch.device) -> str:
 
 def _word(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _switches() -> dict[str, str]:
-    return {
-        "deterministic": str(torch.are_deterministic_algorithms_enabled()),
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
-        "threads": str(torch.get_num_threads()),
-    }
 
 
 def _dropouts(model: torch.nn.Module) -> tuple[str, ...]:
