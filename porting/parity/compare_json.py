@@ -9,7 +9,6 @@ from porting.convert.columns import jsonable
 from porting.parity.capture import Manifest
 from porting.parity.compare import Comparison
 from porting.parity.deviations import Compared
-from porting.parity.state import Finding, Verdict
 
 
 def comparison_json(found: Comparison) -> dict[str, Any]:
@@ -26,9 +25,9 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
         "first": None if first is None else asdict(first),
         "source": _side(found.source),
         "target": _side(found.target),
-        "levels": [_verdict(level) for level in found.levels],
+        "levels": [level.to_json() for level in found.levels],
         "criteria": found.criteria,
-        "rule": None if found.rule is None else _verdict(found.rule),
+        "rule": None if found.rule is None else found.rule.to_json(),
         "information": [asdict(difference) for difference in found.information],
         "notes": list(found.notes),
         "deviations": [_deviation(one) for one in found.compared],
@@ -52,23 +51,6 @@ def _side(manifest: Manifest) -> dict[str, Any]:
         "replica",
     )
     return {name: getattr(manifest, name) for name in names}
-
-
-def _verdict(verdict: Verdict) -> dict[str, Any]:
-    return {
-        "level": verdict.level,
-        "state": verdict.state,
-        "compared": verdict.compared,
-        "total": verdict.total,
-        "coverage": verdict.coverage,
-        "emulated": verdict.emulated,
-        "reason": verdict.reason,
-        "findings": [_finding(finding) for finding in verdict.findings],
-    }
-
-
-def _finding(finding: Finding) -> dict[str, Any]:
-    return asdict(finding)
 
 
 def _deviation(compared: Compared) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class State(StrEnum):
@@ -111,6 +112,19 @@ class Verdict:
     def decisive(self) -> Finding | None:
         """The first finding that is a difference; if there is none, the first that is no PASS."""
         return next((finding for finding in self.findings if finding.state in DIFFERENCES), self.first)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values, but for numbers that JSON does not know."""
+        return {
+            "level": self.level,
+            "state": self.state,
+            "compared": self.compared,
+            "total": self.total,
+            "coverage": self.coverage,
+            "emulated": self.emulated,
+            "reason": self.reason,
+            "findings": [asdict(finding) for finding in self.findings],
+        }
 
 
 def verdict_of(level: Level, findings: Iterable[Finding], *, emulated: bool = False) -> Verdict:

@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from porting.acceptance.acceptance import Acceptance, Curve, Pace, Party, Speed
+from porting.acceptance.acceptance import Acceptance, Curve, Pace, Speed
 from porting.acceptance.trajectory import Series
 from porting.checkpoint.format import head, whole
 from porting.convert.columns import jsonable
 from porting.errors import FormatError
 from porting.parity.layout import SELF, self_hash
-from porting.parity.state import Verdict
 from porting.report.advice_text import advice_text
 from porting.report.words import Words
 
@@ -43,12 +42,12 @@ def report_json(found: Acceptance) -> dict[str, Any]:
         "missing": list(found.missing),
         "criteria": found.criteria,
         "disagree": found.disagree,
-        "calibrated": {**_verdict(overall), "findings": []},
-        "rule": None if found.rule is None else _verdict(found.rule),
+        "calibrated": {**overall.to_json(), "findings": []},
+        "rule": None if found.rule is None else found.rule.to_json(),
         "rule_file": None if found.rule_file is None else asdict(found.rule_file),
-        "source": _party(found.source),
-        "target": _party(found.target),
-        "levels": [_verdict(level) for level in found.levels],
+        "source": asdict(found.source),
+        "target": asdict(found.target),
+        "levels": [level.to_json() for level in found.levels],
         "curves": [_curve(curve) for curve in found.curves],
         "speed": None if found.speed is None else _speed(found.speed),
         "qualities": [{**asdict(one), "difference": one.difference} for one in found.qualities],
@@ -104,23 +103,6 @@ def is_report_file(path: str | Path) -> bool:
 def is_report(values: object) -> bool:
     """Whether a JSON value is a report, by content."""
     return isinstance(values, dict) and {"version", "levels", "sign_off", "files", SELF} <= values.keys()
-
-
-def _verdict(verdict: Verdict) -> dict[str, Any]:
-    return {
-        "level": verdict.level,
-        "state": verdict.state,
-        "compared": verdict.compared,
-        "total": verdict.total,
-        "coverage": verdict.coverage,
-        "emulated": verdict.emulated,
-        "reason": verdict.reason,
-        "findings": [asdict(finding) for finding in verdict.findings],
-    }
-
-
-def _party(party: Party) -> dict[str, Any]:
-    return asdict(party)
 
 
 def _curve(curve: Curve) -> dict[str, Any]:
