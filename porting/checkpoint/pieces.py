@@ -11,7 +11,7 @@ import numpy as np
 from porting.checkpoint.storage import Array, Mapped, Storage
 from porting.checkpoint.tiles import pack
 
-PIECE = 4 << 20
+PIECE = 2 << 20
 """Bytes moved at a time: small enough to stay in the second-level cache between reading, hashing and writing."""
 
 READ = 1 << 20

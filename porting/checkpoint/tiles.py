@@ -15,7 +15,7 @@ import numpy as np
 
 from porting.checkpoint.storage import Array
 
-TILE = 384
+TILE = 256
 PAD = 16
 _CARRIERS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
