@@ -31,7 +31,8 @@ def inspect(
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-Vocab = Annotated[Path | None, typer.Option("--vocab", help="BERT's vocab.txt.")]
+Vocab = Annotated[Path | None, typer.Option("--vocab", help="BERT's vocab.txt, or RoBERTa's vocab.json.")]
+Merges = Annotated[Path | None, typer.Option("--merges", help="RoBERTa's merges.txt, if not beside its vocab.json.")]
 Sentencepiece = Annotated[Path | None, typer.Option("--sentencepiece", help="XLNet's sentencepiece model.")]
 Lower = Annotated[
     bool | None, typer.Option("--lower-case/--cased", help="Default: what the vocabulary is; XLNet's is cased.")
@@ -47,6 +48,7 @@ def glue(
     sources: Annotated[list[Path], typer.Argument(help="Files (.tsv, .json), or folders that hold them.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="A folder, or a record file's name.")],
     vocab: Vocab = None,
+    merges: Merges = None,
     sentencepiece: Sentencepiece = None,
     max_seq_length: Length = 128,
     lower: Lower = None,
@@ -62,12 +64,15 @@ def glue(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Convert GLUE's files, and others of their shape, to the records that run_classifier writes."""
+    """Convert GLUE's files, and others of their shape, to the records that run_classifier writes.
+
+    The vocabulary decides the layout of sequences: BERT's, RoBERTa's or XLNet's.
+    """
     from porting.data.glue import Request, account_lines, glue_to_records
     from porting.data.tasks import task_named
     from porting.data.tokenizing import tokens_of
 
-    tokens = tokens_of(vocab, sentencepiece, lower=lower, config=config)
+    tokens = tokens_of(vocab, sentencepiece, merges=merges, lower=lower, config=config)
     request = Request(
         task_named(task, labels.split(",") if labels else ()), tokens, max_seq_length, split, kind, quoted, strict,
         pad_to, workers, overwrite,

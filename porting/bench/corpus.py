@@ -23,7 +23,7 @@ from porting.acceptance.inputs import input_of
 from porting.backends.protocol import Array
 from porting.convert.registry import family_named
 from porting.convert.sizes import config_sizes
-from porting.data.layout import Layout, Style
+from porting.data.layout import Layout, style_of
 from porting.data.packed import pack, unpack
 from porting.data.schema import LABEL, REAL, SCHEMA, read_schema
 from porting.data.tasks import Task
@@ -100,10 +100,10 @@ def _made(spec: ModelSpec, config: Config, data: Mapping[str, Any], name: str) -
     """Features (examples, length) and labels (examples,) of one split."""
     values = config.to_dict()
     vocabulary = config_sizes(family_named(spec.family), values)["vocab"]
-    style: Style = "xlnet" if spec.family == "xlnet" else "bert"
+    style = style_of(spec.family)
     marks = max(1, int(vocabulary * MARKS))
     start = min(1000, vocabulary // 5)  # below stand unused and special ids
-    layout = Layout(style, data["length"], cls=start - 2, sep=start - 1)
+    layout = Layout(style, data["length"], cls=start - 2, sep=start - 1, pad=values.get("pad_token_id") or 0)
     random = _generator(data["seed"], name)
     labels = (random.random(data[name]) < POSITIVE).astype(np.int32)
     rows: list[tuple[list[int], list[int], list[int]]] = []
@@ -115,8 +115,6 @@ def _made(spec: ModelSpec, config: Config, data: Mapping[str, Any], name: str) -
         padded = list(unpack(layout.padded(laid.packed, laid.tokens)))
         rows.append((padded, layout.mask(laid.tokens), layout.segments(laid.first, laid.tokens)))
     ids, mask, segments = (np.array(column, np.int32) for column in zip(*rows, strict=True))
-    padding = mask == (0 if style == "bert" else 1)
-    ids[padding] = values.get("pad_token_id") or 0
     dtype = np.float32 if style == "xlnet" else np.int32
     return {"input_ids": ids, "input_mask": mask.astype(dtype), "segment_ids": segments, LABEL: labels}
 

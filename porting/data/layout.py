@@ -1,9 +1,11 @@
-"""Where the tokens of one or two texts stand in a sequence: BERT's way and XLNet's.
+"""Where the tokens of one or two texts stand in a sequence: BERT's way, RoBERTa's and XLNet's.
 
-BERT    [CLS] a [SEP] b [SEP] padding          mask 1 for tokens, segments 0 for a, 1 for b, padding 0
-XLNet   padding a <sep> b <sep> <cls>          mask 1 for padding (float32), segments 0, 1, 2 for <cls>, 4 for padding
+BERT     [CLS] a [SEP] b [SEP] padding         mask 1 for tokens, segments 0 for a, 1 for b, padding 0
+RoBERTa  <s> a </s> </s> b </s> padding        mask 1 for tokens, segments 0; padding is <pad>, which positions skip
+XLNet    padding a <sep> b <sep> <cls>         mask 1 for padding (float32), segments 0, 1, 2 for <cls>, 4 for padding
 
-Sources: google-research/bert, run_classifier.py (convert_single_example); zihangdai/xlnet, classifier_utils.py.
+Sources: google-research/bert, run_classifier.py (convert_single_example); facebookresearch/fairseq,
+models/roberta/hub_interface.py (encode); zihangdai/xlnet, classifier_utils.py.
 """
 
 from __future__ import annotations
@@ -15,12 +17,17 @@ from porting.data.packed import beginning, count, pack
 from porting.data.schema import LABEL, REAL, Column, Schema
 from porting.errors import UsageError
 
-Style = Literal["bert", "xlnet"]
+Style = Literal["bert", "roberta", "xlnet"]
 CLS_SEGMENT, PAD_SEGMENT = 2, 4
 """XLNet's segments of <cls> and of padding."""
 
 SHORTEST = 4
 """A pair of one token each would want five; BERT's script accepts less and cuts."""
+
+
+def style_of(family: str) -> Style:
+    """How sequences of a model family are laid out."""
+    return "roberta" if family == "roberta" else "xlnet" if family == "xlnet" else "bert"
 
 
 class Laid(NamedTuple):  # made for every record: a tuple is made five times as fast as a frozen dataclass
@@ -34,12 +41,13 @@ class Laid(NamedTuple):  # made for every record: a tuple is made five times as 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The way of one model. length: of the padded sequence."""
+    """The way of one model. length: of the padded sequence. cls, sep, pad: ids; <s> and </s> are RoBERTa's."""
 
     style: Style
     length: int
     cls: int
     sep: int
+    pad: int = 0
 
     def __post_init__(self) -> None:
         if self.length < SHORTEST:
@@ -48,31 +56,35 @@ class Layout:
     def lay(self, a: bytes, b: bytes = b"") -> Laid:
         """One text, or two, as packed ids. A second one without tokens, or cut to none, is none, as in BERT."""
         left, right = count(a), count(b)
-        room = self.length - (3 if b else 2)
+        between = 2 if self.style == "roberta" else 1
+        marks = 2 + between if b else 2
+        room = self.length - marks
         cut = left + right > room
         if cut:
             left, right = shortened(left, right, room)
             a, b = beginning(a, left), beginning(b, right)
         sep, cls = pack((self.sep,)), pack((self.cls,))
-        texts = a + sep + b + sep if b else a + sep
-        tokens = left + right + (3 if b else 2)
-        if self.style == "bert":
-            return Laid(cls + texts, tokens, left + 2, cut)
-        return Laid(texts + cls, tokens, left + 1, cut)
+        texts = a + sep * between + b + sep if b else a + sep
+        tokens = left + right + (marks if b else 2)
+        if self.style == "xlnet":
+            return Laid(texts + cls, tokens, left + 1, cut)
+        return Laid(cls + texts, tokens, left + 2, cut)
 
     def padded(self, packed: bytes, tokens: int) -> bytes:
-        """The packed ids of a sequence with their padding, which is 0 in both."""
-        rest = bytes(self.length - tokens)
-        return packed + rest if self.style == "bert" else rest + packed
+        """The packed ids of a sequence with their padding."""
+        rest = pack((self.pad,)) * (self.length - tokens)
+        return rest + packed if self.style == "xlnet" else packed + rest
 
     def mask(self, tokens: int) -> list[int]:
         """input_mask of a sequence of that many tokens."""
         rest = self.length - tokens
-        return [1] * tokens + [0] * rest if self.style == "bert" else [1] * rest + [0] * tokens
+        return [1] * rest + [0] * tokens if self.style == "xlnet" else [1] * tokens + [0] * rest
 
     def segments(self, first: int, tokens: int) -> list[int]:
         """segment_ids of a sequence of `tokens` tokens, `first` of them in segment 0."""
         rest = self.length - tokens
+        if self.style == "roberta":
+            return [0] * self.length
         if self.style == "bert":
             return [0] * first + [1] * (tokens - first) + [0] * rest
         if not tokens:  # XLNet gives its padding examples segment 0
@@ -82,7 +94,7 @@ class Layout:
     @property
     def mask_dtype(self) -> str:
         """XLNet's script writes the mask as float32."""
-        return "int64" if self.style == "bert" else "float32"
+        return "float32" if self.style == "xlnet" else "int64"
 
     def schema(self, *, regression: bool) -> Schema:
         """The features of a record, in the scripts' order."""

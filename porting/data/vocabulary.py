@@ -16,8 +16,9 @@ KNOWN = {
     21128: "BERT's Chinese vocabulary",
     105879: "BERT's uncased multilingual vocabulary",
     119547: "BERT's cased multilingual vocabulary",
+    50265: "RoBERTa's vocabulary",
 }
-"""Sizes of the vocabularies that were released with BERT."""
+"""Sizes of the vocabularies that were released with BERT and RoBERTa."""
 
 SPECIAL = ("[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CAPITALS = 0.05

@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from porting.convert.registry import family_named
 from porting.convert.sizes import config_sizes
+from porting.data.layout import Style, style_of
 from porting.data.schema import LABEL, REAL, SCHEMA, Column, Schema, account_path, read_schema
 from porting.data.tasks import TASKS, Task
 from porting.data.vocabulary import require_fit
@@ -116,6 +117,9 @@ def check_account(file: Path, spec: ModelSpec, config: Config, *, task: str | No
     model = config_sizes(family_named(spec.family), config.to_dict()).get("vocab")
     if isinstance(size, int) and model is not None:
         require_fit(file, size, spec.name, model)
+    style, laid = style_of(spec.family), said.get("layout")
+    if laid in get_args(Style) and laid != style:
+        raise UsageError(f"{file}: is laid out as {laid} wants it, {spec.name} wants {style}'s layout and vocabulary")
     made_of = said.get("task")
     if task is not None and made_of in TASKS and made_of != task:
         raise UsageError(f"{file}: holds examples of {made_of}, --task is {task}")

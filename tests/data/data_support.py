@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +54,25 @@ def account(path: Path) -> dict[str, Any]:
     value = json.loads(path.with_name(path.name + ".port.json").read_text())
     assert isinstance(value, dict)
     return value
+
+
+def real_text() -> Iterator[str]:
+    """Docstrings of the standard library: names, numbers, quotation marks, paths."""
+    for path in sorted(Path(ast.__file__).parent.glob("*.py")):
+        tree = ast.parse(path.read_text("utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                yield from (ast.get_docstring(node) or "").split("\n\n")
+
+
+TEXTS = list(islice(real_text(), 1500))
+ODD = [
+    "Ünïcödé naïve ẞ",
+    "中文字 mixed文 and 日本",
+    "a\tb\r\nc\u3000d",
+    "it's -- 3.14!",
+    "[SEP] is text",
+    "",
+    " ",
+    "e\u0301é",
+]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import unicodedata
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import Ran
-from data_support import GOLDEN, VOCAB, golden, rows, same, stacked
+from data_support import GOLDEN, ODD, TEXTS, VOCAB, golden, rows, same, stacked
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,30 +21,8 @@ from porting.data.vocabulary import read_vocabulary
 from porting.data.wordpiece import WordPiece
 from porting.errors import FormatError
 
-Port = Callable[..., Ran]
+Port = Callable[..., Any]
 XLNET = GOLDEN / "xlnet.model"
-
-
-def real_text() -> Iterator[str]:
-    """Docstrings of the standard library: names, numbers, quotation marks, paths."""
-    for path in sorted(Path(ast.__file__).parent.glob("*.py")):
-        tree = ast.parse(path.read_text("utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                yield from (ast.get_docstring(node) or "").split("\n\n")
-
-
-TEXTS = list(islice(real_text(), 1500))
-ODD = [
-    "Ünïcödé naïve ẞ",
-    "中文字 mixed文 and 日本",
-    "a\tb\r\nc\u3000d",
-    "it's -- 3.14!",
-    "[SEP] is text",
-    "",
-    " ",
-    "e\u0301é",
-]
 
 
 @pytest.mark.torch
