@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from porting.bench.table import as_csv, as_markdown
 from porting.checkpoint.output import write_text
 from porting.data.tasks import task_named
 from porting.errors import Interrupted, UsageError
+from porting.extras import require
 from porting.terminal import unsaid
 
 Told = Callable[[str], None]
@@ -103,8 +103,7 @@ def bench(matrix: Matrix, folder: Path, *, run: Run = run_here, retry: bool = Fa
 def _check_installed() -> None:
     """Raises: UsageError for what is missing, before anything runs that would have to do without its page."""
     for module, extra in (("psutil", "bench"), ("jinja2", "report"), ("plotly", "report")):
-        if find_spec(module) is None:
-            raise UsageError(f"{module} is not installed; pip install 'porting-kit[{extra}]' brings it")
+        require(module, extra)
 
 
 def _found(todo: Sequence[Cell], setting: Setting, run: Run, folder: Path) -> Iterator[Measured]:

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from porting.bench.reading import Reading, Usage, read_readings, usages
 from porting.errors import PortError, UsageError
+from porting.extras import require
 
 PERIOD = 0.2
 """Seconds between samples."""
@@ -52,8 +53,12 @@ class Monitor:
     _process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
-        """Start sampling. Raises: UsageError for a period that is none; PortError where no sampler can be started."""
+        """Start sampling.
+
+        Raises: UsageError for a period that is none, and without psutil; PortError where no sampler can be started.
+        """
         check_period(self.period)
+        require("psutil", "bench")
         self._folder = TemporaryDirectory(prefix="porting-monitor-", ignore_cleanup_errors=True)
         words = [sys.executable, "-m", "porting.bench.sampler", str(self._file), repr(self.period)]
         path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)

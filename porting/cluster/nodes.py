@@ -6,11 +6,11 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from porting.cluster.job import KINDS, Job
 from porting.errors import UsageError
+from porting.extras import require
 
 PATIENCE = 5.0
 """Seconds that an address has to answer: Ray itself tries for two minutes, and then ends the process."""
@@ -85,8 +85,7 @@ def connect(address: str) -> Any:
     address: HOST:PORT of the head, or `auto`: the cluster that this machine is a node of.
     Raises: UsageError for an address where no cluster is, without Ray, for another cluster than the connected one.
     """
-    if find_spec("ray") is None:
-        raise UsageError("--cluster: ray is not installed; pip install 'porting-kit[ray]' brings it")
+    require("ray", "ray", option="--cluster")
     ray = import_module("ray")
     if ray.is_initialized():
         current = ray.get_runtime_context().gcs_address

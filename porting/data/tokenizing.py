@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +10,7 @@ from porting.checkpoint.format import head
 from porting.data.layout import Layout, Style
 from porting.data.vocabulary import config_vocab_size, read_vocabulary, require_fit
 from porting.errors import UsageError
+from porting.extras import require
 
 
 class Tokenizer(Protocol):
@@ -69,15 +69,6 @@ class Tokens:
         }
 
 
-def require_library(name: str) -> None:
-    """Say how to get an optional library before any work is begun.
-
-    Raises: UsageError if it is not installed.
-    """
-    if find_spec(name) is None:
-        raise UsageError(f"{name} is not installed; pip install 'porting-kit[data]' brings it")
-
-
 def tokens_of(
     vocab: Path | None,
     sentencepiece: Path | None,
@@ -97,7 +88,7 @@ def tokens_of(
         raise UsageError(
             "wanted --vocab (BERT's vocab.txt, RoBERTa's vocab.json) or --sentencepiece (XLNet's model), one of them"
         )
-    require_library("tokenizers" if vocab is not None else "sentencepiece")
+    require("tokenizers" if vocab is not None else "sentencepiece", "data")
     pairs = vocab is not None and head(vocab, 64).lstrip()[:1] == b"{"
     if merges is not None and not pairs:
         raise UsageError(f"--merges {merges}: goes with RoBERTa's vocab.json, given as --vocab")

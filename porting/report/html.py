@@ -20,7 +20,7 @@ import numpy as np
 from porting.acceptance.acceptance import Acceptance
 from porting.acceptance.trajectory import Series
 from porting.convert.columns import jsonable
-from porting.errors import UsageError
+from porting.extras import require
 from porting.report.figure import Figure
 from porting.report.figures import FIRST, drawn, figures_of
 from porting.report.thin import BUCKETS
@@ -105,10 +105,9 @@ def _bytes(array: np.ndarray[Any, np.dtype[Any]]) -> str:
 
 def page_named(name: str) -> Any:
     """A page's template. Raises: UsageError without Jinja2."""
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError:
-        raise UsageError("Jinja2 is not installed; pip install 'porting-kit[report]' brings it") from None
+    require("jinja2", "report")
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     loader = PackageLoader("porting.report")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["commands"] = _commands
@@ -124,10 +123,8 @@ def _commands(text: str) -> str:
 
 def plotly() -> str:
     """Plotly's script. Raises: UsageError where it is not installed."""
-    try:
-        return files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8").strip()
-    except ImportError:
-        raise UsageError("Plotly is not installed; pip install 'porting-kit[report]' brings it") from None
+    require("plotly", "report")
+    return files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8").strip()
 
 
 def template(name: str) -> str:

@@ -49,3 +49,10 @@ def test_what_cannot_be_run_or_written_is_one_line(port: Port, tmp_path: Path) -
     ran = port("monitor", "-o", tmp_path / "taken", "--", "true")
     assert ran.code == 2
     assert "taken: exists already" in ran.err
+
+
+def test_without_psutil_it_says_what_brings_it(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("porting.extras.find_spec", lambda _: None)
+    ran = port("monitor", "--", "true")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == "port: error: psutil is not installed; pip install 'porting-kit[bench]' brings it\n"

@@ -44,7 +44,7 @@ def test_what_is_not_a_cells_own_doing_is_tried_again_another_time():
 
 
 def test_a_device_that_cannot_be_had_is_refused_before_anything_runs(monkeypatch):
-    monkeypatch.setattr("porting.cluster.nodes.find_spec", {}.get)
+    monkeypatch.setattr("porting.extras.find_spec", {}.get)
     jobs = [Cell("gpu", "bert-tiny", 2).job(Setting("cola", GENERATED))]
     with pytest.raises(UsageError, match="ray is not installed"):
         list(ClusterCells("10.0.0.1:6379", print)(jobs))

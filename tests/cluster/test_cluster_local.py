@@ -150,7 +150,7 @@ class TestWithoutACluster:
     def _ray(self, monkeypatch, request):
         if "absent" in request.node.name:
             real = util.find_spec
-            monkeypatch.setattr("porting.cluster.nodes.find_spec", lambda name: None if name == "ray" else real(name))
+            monkeypatch.setattr("porting.extras.find_spec", lambda name: None if name == "ray" else real(name))
         else:
             pytest.importorskip("ray", reason="the extra `ray` is not installed")
 

@@ -38,7 +38,7 @@ def test_training_is_not_spread_and_nothing_is_asked_of_ray_without_an_address()
 
 
 def test_without_ray_the_extra_is_named(port, monkeypatch, tmp_path):
-    monkeypatch.setattr("porting.cluster.nodes.find_spec", {}.get)
+    monkeypatch.setattr("porting.extras.find_spec", {}.get)
     ran = port("parity", "bert", "--target", "npu", "--cluster", "10.0.0.1:6379", "-o", tmp_path / "run")
     assert ran.code == 2
     assert ran.err == "port: error: --cluster: ray is not installed; pip install 'porting-kit[ray]' brings it\n"

@@ -196,7 +196,7 @@ def test_lines_of_a_vocabulary(tmp_path: Path) -> None:
 
 
 def test_a_library_that_is_not_installed(port: Port, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("porting.data.tokenizing.find_spec", lambda _: None)
+    monkeypatch.setattr("porting.extras.find_spec", lambda _: None)
     source = rows(tmp_path / "train.tsv", [["sentence", "label"], ["the", "1"]])
     ran = port("data", "glue", "sst-2", source, "-o", tmp_path / "o.tfrecord", "--vocab", VOCAB)
     assert (ran.code, ran.out) == (2, "")
