@@ -17,7 +17,7 @@ def prepare(device: str) -> Device:
     """Make cpu, gpu or ascend ready. Raises: RuntimeError, ValueError with the framework's text."""
     target = TARGETS[device]
     if not GlobalComm.INITED:  # among several ranks the device was chosen before they met, and cannot be changed
-        ms.set_device(target)
+        _choose(target)
     # MindSpore 2.10 imports beside numpy 2, and fails at the first permute.
     ms.Tensor(np.zeros((1, 2), np.float32)).permute(1, 0).asnumpy()
     if target == "CPU":
@@ -32,6 +32,16 @@ def prepare(device: str) -> Device:
         switches |= {"precision_mode": PRECISION_MODE, "matmul_allow_hf32": "False", "conv_allow_hf32": "False"}
     name = ms.hal.get_device_name(0, target)
     return Device(name, ms.hal.device_count(target), {"mindspore": ms.__version__}, switches)
+
+
+def _choose(target: str) -> None:
+    """Set the device. Where MindSpore has run something already it is refused, which is well if it ran on this one."""
+    current = ms.get_context("device_target")
+    try:
+        ms.set_device(target)
+    except RuntimeError:
+        if current != target:
+            raise
 
 
 def peak_memory(device: str) -> int | None:
