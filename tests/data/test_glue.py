@@ -7,16 +7,16 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Ran
 from data_support import FEATURES, GOLDEN, VOCAB, account, golden, rows, same, stacked
 
 from porting.data.tasks import TASKS
 from porting.errors import UsageError
 
-Port = Callable[..., Ran]
+Port = Callable[..., Any]
 HEADER = ["index", "sentence1", "sentence2", "label"]
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Ran
 from data_support import GOLDEN, VOCAB, account, golden, same, stacked
 
 from porting.data.documents import corpus_files, documents, sentences
@@ -21,7 +20,7 @@ from porting.data.pretraining import BLOCK, NEIGHBOURS, blocks
 from porting.data.vocabulary import read_vocabulary
 from porting.errors import FormatError, UsageError
 
-Port = Callable[..., Ran]
+Port = Callable[..., Any]
 CASES: list[dict[str, Any]] = json.loads((GOLDEN / "pretraining.json").read_text())
 TEXTS = (GOLDEN / "text.txt", GOLDEN / "more.txt")
 

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Ran
 
 from porting.data.rank_check import read_rank_table
 from porting.data.ranks import FORMS, Device, rank_table, read_hccn, write_rank_table
 from porting.errors import FormatError, MismatchError, UsageError
 
-Port = Callable[..., Ran]
+Port = Callable[..., Any]
 DEVICES = [
     Device("10.0.0.10", 0, "192.168.1.8", 0),
     Device("10.0.0.10", 1, "192.168.1.9", 1),

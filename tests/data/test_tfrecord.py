@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Ran
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -171,7 +170,7 @@ def test_schema_json(tmp_path: Path) -> None:
             read_schema(path)
 
 
-def test_inspect(port: Callable[..., Ran], records: Path, tmp_path: Path) -> None:
+def test_inspect(port: Callable[..., Any], records: Path, tmp_path: Path) -> None:
     ran = port("data", "inspect", records)
     assert (ran.code, ran.err) == (0, "")
     assert "TFRecord, 3 records" in ran.out
@@ -187,7 +186,7 @@ def test_inspect(port: Callable[..., Ran], records: Path, tmp_path: Path) -> Non
     assert "record 2 at byte" in ran.err
 
 
-def test_records_that_contradict_each_other(port: Callable[..., Ran], tmp_path: Path) -> None:
+def test_records_that_contradict_each_other(port: Callable[..., Any], tmp_path: Path) -> None:
     path = tmp_path / "mixed.tfrecord"
     path.write_bytes(b"".join(frame(encode_example(f)) for f in ({"a": [1]}, {"a": [0.5]}, {"b": [1]})))
     ran = port("data", "inspect", path)
