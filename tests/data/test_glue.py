@@ -217,7 +217,7 @@ REFUSED = {
     "split": (["glue", "rte", "--split", "best"], "--split: wanted train, dev or test, got best"),
     "format": (["glue", "rte", "--format", "csv"], "--format: wanted tfrecord or mindrecord, got csv"),
     "length": (["glue", "rte", "--max-seq-length", "2"], "--max-seq-length: wanted 4 or more, got 2"),
-    "no vocabulary": (["glue", "rte", "--no-vocab"], "wanted --vocab (BERT's vocab.txt, RoBERTa's vocab.json) or --sentencepiece"),
+    "no vocabulary": (["glue", "rte", "--no-vocab"], "wanted --vocab (BERT's vocab.txt, RoBERTa's vocab.json) or"),
 }
 
 
