@@ -96,6 +96,15 @@ class Layout:
     finish: Finish | None = None
     packing: Mapping[str, Packing] = field(default_factory=dict)
 
+    def size(self, name: str) -> int:
+        """Bytes of one tensor, as the files hold it."""
+        return sum(run.nbytes for run in self.extents[name])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(map(self.size, self.extents))
+
 
 @dataclass(frozen=True, slots=True)
 class WriteOptions:

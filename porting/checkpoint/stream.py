@@ -183,7 +183,7 @@ def fill_tensors(
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Written]:
     """Write the bytes of the tensors in `sources`, which may be some of the layout's. As `fill`."""
-    largest_first = sorted(sources, key=lambda name: -sum(run.nbytes for run in layout.extents[name]))
+    largest_first = sorted(sources, key=layout.size, reverse=True)
     with ThreadPoolExecutor(threads) as pool:
         jobs = {
             name: pool.submit(_one, output, layout, name, sources[name], algorithm, progress) for name in largest_first

@@ -60,13 +60,12 @@ class Workers:
                 ended.close()
                 raise _ended(result, job.target)
             _take(filled, result, job)
-            heard(number, {"bytes": sum(_bytes(job, name) for name in parts[number]) * (2 if way.verify else 1)})
+            heard(number, {"bytes": sum(map(job.ready.layout.size, parts[number])) * (2 if way.verify else 1)})
         return filled
 
     def _limit(self, layout: Layout) -> int:
         """Bytes of a share. Here each worker has one, for none is lost alone, and to begin one costs time."""
-        total = sum(run.nbytes for runs in layout.extents.values() for run in runs)
-        return SHARE if self.cluster else max(SHARE, int(total / (self.count or 1) * EVEN))
+        return SHARE if self.cluster else max(SHARE, int(layout.nbytes / (self.count or 1) * EVEN))
 
 
 def shares(layout: Layout, limit: int) -> list[list[str]]:
@@ -81,7 +80,7 @@ def shares(layout: Layout, limit: int) -> list[list[str]]:
     room, last = 0, -1
     for name in order:
         runs = layout.extents[name]
-        size, file = sum(run.nbytes for run in runs), runs[0].file if runs else last
+        size, file = layout.size(name), runs[0].file if runs else last
         if not found or size > room or file != last:
             found.append([])
             room, last = limit, file
@@ -139,10 +138,6 @@ def _take(filled: Filled, result: Result, job: Job) -> None:
         storage = job.ready.entries[name].storage
         if isinstance(storage, Cast):
             storage.overflowed.extend(counts)
-
-
-def _bytes(job: Job, name: str) -> int:
-    return sum(run.nbytes for run in job.ready.layout.extents[name])
 
 
 class _Heard:

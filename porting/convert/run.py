@@ -146,7 +146,7 @@ def _copies(records: Sequence[Record], ready: LaidOut, written: Mapping[str, Wri
 def _stepper(ready: LaidOut, report: Callable[[int, int], None] | None, passes: int) -> Progress | None:
     if report is None:
         return None
-    total = passes * sum(run.nbytes for runs in ready.layout.extents.values() for run in runs)
+    total = passes * ready.layout.nbytes
     done = 0
     lock = Lock()
 
