@@ -11,7 +11,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from porting.checkpoint.format import whole
 from porting.data.packed import pack
+from porting.data.vocabulary import LARGEST
 from porting.errors import FormatError
 
 SPECIAL = ("<s>", "</s>", "<pad>", "<unk>", "<mask>")
@@ -46,7 +48,7 @@ def _vocabulary(path: Path) -> tuple[dict[str, int], bytes]:
     """Ids by token, and the file's bytes."""
     from tokenizers.pre_tokenizers import ByteLevel
 
-    data = _read(path)
+    data = whole(path, LARGEST)
     try:
         ids: Any = json.loads(data)
     except ValueError as error:
@@ -64,7 +66,7 @@ def _vocabulary(path: Path) -> tuple[dict[str, int], bytes]:
 def _merges(path: Path, ids: dict[str, int]) -> list[tuple[str, str]]:
     """Pairs of tokens in the order in which they are joined; a line `#version` may come first."""
     try:
-        lines = _read(path).decode("utf-8").removesuffix("\n").split("\n")
+        lines = whole(path, LARGEST).decode("utf-8").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
         raise FormatError(path, f"byte {error.start}", "wanted UTF-8 text") from None
     pairs: list[tuple[str, str]] = []
@@ -78,10 +80,3 @@ def _merges(path: Path, ids: dict[str, int]) -> list[tuple[str, str]]:
             )
         pairs.append((left, right))
     return pairs
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise FormatError(path, "", f"cannot be read: {error.strerror or error}") from None

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from porting.checkpoint.format import whole
 from porting.data.packed import pack
+from porting.data.vocabulary import LARGEST
 from porting.errors import FormatError
 
 UNDERLINE = "▁"
@@ -52,10 +54,7 @@ class SentencePieces:
     def __post_init__(self) -> None:
         from sentencepiece import SentencePieceProcessor
 
-        try:
-            data = Path(self.path).read_bytes()
-        except OSError as error:
-            raise FormatError(self.path, "", f"cannot be read: {error.strerror or error}") from None
+        data = whole(self.path, LARGEST)
         self._model = SentencePieceProcessor()
         try:
             self._model.LoadFromSerializedProto(data)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from porting.checkpoint.format import whole
 from porting.errors import FormatError, UsageError
 
 KNOWN = {
@@ -21,6 +22,9 @@ KNOWN = {
 """Sizes of the vocabularies that were released with BERT and RoBERTa."""
 
 SPECIAL = ("[UNK]", "[CLS]", "[SEP]", "[MASK]")
+LARGEST = 256 << 20
+"""Bytes that a file of a vocabulary may have: many times as many as BERT's, RoBERTa's or XLNet's."""
+
 CAPITALS = 0.05
 """Share of tokens with a capital letter from which on a vocabulary is taken for a cased one: the cased English one
 has a third of them, the uncased ones nothing but the five in brackets, the Chinese one less than a hundredth."""
@@ -61,11 +65,9 @@ def read_vocabulary(path: str | Path) -> Vocabulary:
 
     Raises: FormatError for a file that is not text or has no [UNK], [CLS], [SEP] or [MASK].
     """
+    data = whole(Path(path), LARGEST)
     try:
-        data = Path(path).read_bytes()
         lines = data.decode("utf-8").removesuffix("\n").split("\n")
-    except OSError as error:
-        raise FormatError(path, "", f"cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         raise FormatError(path, f"byte {error.start}", "wanted UTF-8 text") from None
     ids = {line.strip(): number for number, line in enumerate(lines)}
