@@ -8,11 +8,11 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from porting.cli_options import Json
 from porting.terminal import show
 
 commands = typer.Typer()
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Evidence = (
     "A log (FILE#RUN for one of its runs), a folder of logs, a capture, the folder of `port parity`; predictions."
 )

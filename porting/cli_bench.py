@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from porting.cli_options import Json
 from porting.errors import readable
 from porting.terminal import say, show, stages
 
@@ -17,8 +18,6 @@ commands = typer.Typer()
 bench_app = typer.Typer(
     help="Models by batch sizes by devices, and two such runs against each other.", no_args_is_help=True
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 @commands.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})

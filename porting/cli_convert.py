@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from porting.cli_options import Json, Quiet
 from porting.errors import UsageError
 from porting.terminal import progress, say, show, stages
 
@@ -24,8 +25,6 @@ SourceFormat = Annotated[
     str | None, typer.Option("--source-format", help="Format of the source, where content does not tell.")
 ]
 ConfigFile = Annotated[str | None, typer.Option("--config", help="Config to check against; `none` to look for none.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 
 
 @commands.command()

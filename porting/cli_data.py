@@ -8,11 +8,10 @@ from typing import Annotated
 
 import typer
 
+from porting.cli_options import Json, Quiet
 from porting.terminal import progress, show
 
 commands = typer.Typer(help="Tokens, records, pre-training text, rank tables.", no_args_is_help=True)
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 @commands.command()
@@ -30,7 +29,6 @@ def inspect(
 
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Vocab = Annotated[Path | None, typer.Option("--vocab", help="BERT's vocab.txt, or RoBERTa's vocab.json.")]
 Merges = Annotated[Path | None, typer.Option("--merges", help="RoBERTa's merges.txt, if not beside its vocab.json.")]
 Sentencepiece = Annotated[Path | None, typer.Option("--sentencepiece", help="XLNet's sentencepiece model.")]

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from porting.cli_options import Json
 from porting.terminal import say, show, stages
 
 if TYPE_CHECKING:
     from porting.acceptance.train import Judged
 
 commands = typer.Typer()
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 @commands.command()

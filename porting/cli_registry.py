@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from porting.cli_options import Json
 from porting.terminal import show
 
 families_app = typer.Typer(help="Model families: list them, start one, have rows proposed.", no_args_is_help=True)
@@ -15,7 +16,6 @@ models_app = typer.Typer(help="Models: what is ported, with which taps.", no_arg
 Source = Annotated[
     Path, typer.Argument(help="Checkpoint: a file, a folder, or a TensorFlow prefix.", show_default=False)
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 @families_app.command("list")

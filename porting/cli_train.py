@@ -7,12 +7,10 @@ from typing import Annotated
 
 import typer
 
+from porting.cli_options import Json, Quiet
 from porting.terminal import show, steps
 
 commands = typer.Typer()
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 
 
 @commands.command("finetune")
