@@ -46,7 +46,6 @@ def storage_pieces(
         yield from storage.pieces(piece)
     elif isinstance(storage, Mapped) and storage.strides is None:
         yield from _mapped(storage, piece) if keep else _read(storage, min(piece, READ))
-        return
     else:
         scratch = np.empty(0, np.uint8)
         for box in row_boxes(shape, itemsize, piece):
