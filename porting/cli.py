@@ -84,7 +84,7 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run the command. A user's mistake is one line and exit code 2; a bug keeps its traceback."""
-    gc.set_threshold(50_000)  # imports and plans make many objects and no garbage
+    gc.set_threshold(200_000)  # imports and plans make many objects and no garbage
     try:
         words = _spelled_out(sys.argv[1:])
         app_for(words)(words, prog_name="port")

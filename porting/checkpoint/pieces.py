@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from porting.checkpoint.scratch import Scratch
 from porting.checkpoint.storage import Array, Mapped, Storage
 from porting.checkpoint.tiles import pack
 
@@ -26,16 +27,20 @@ HELD = 32 << 20
 class InPieces(Protocol):
     """A storage that knows a better way to come in pieces than by boxes of its shape."""
 
-    def pieces(self, piece: int) -> Iterator[Array]:
-        """The bytes in order, about `piece` at a time, as uint8; each array may be overwritten by the next."""
+    def pieces(self, piece: int, at: int = 0) -> Iterator[Array]:
+        """The bytes in order, about `piece` at a time, as uint8; each array may be overwritten by the next.
+
+        at: where in a file they will stand, as for Scratch.take.
+        """
         ...
 
 
 def storage_pieces(
-    storage: Storage, shape: tuple[int, ...], itemsize: int, piece: int = PIECE, *, keep: bool = False
+    storage: Storage, shape: tuple[int, ...], itemsize: int, piece: int = PIECE, *, at: int = 0, keep: bool = False
 ) -> Iterator[Array]:
     """A stored tensor's bytes in row-major order, at most about `piece` bytes at a time.
 
+    at: where in a file they will stand: see Scratch.
     keep: leave the pages of a mapped file resident for a second reading; by default they are given back, or what is
     wanted of the file is read and not mapped.
     Raises: FormatError if the file has become shorter.
@@ -43,27 +48,32 @@ def storage_pieces(
     if not all(shape):
         return
     if isinstance(storage, InPieces):
-        yield from storage.pieces(piece)
+        yield from storage.pieces(piece, at)
     elif isinstance(storage, Mapped) and storage.strides is None:
-        yield from _mapped(storage, piece) if keep else _read(storage, min(piece, READ))
+        yield from _mapped(storage, piece) if keep else _read(storage, min(piece, READ), at)
     else:
-        scratch = np.empty(0, np.uint8)
+        scratch = Scratch()
         for box in row_boxes(shape, itemsize, piece):
             part = storage.read(box)
-            if not part.flags.c_contiguous and scratch.size < part.nbytes:
-                scratch = np.empty(part.nbytes, np.uint8)
-            yield pack(part, scratch)
+            yield pack(part, None if part.flags.c_contiguous else scratch.take(part.nbytes, at))
+            at += part.nbytes
     if not keep:
         storage.release()
 
 
-def _read(storage: Mapped, piece: int) -> Iterator[Array]:
-    """The run of the file, copied piece by piece into one buffer: cheaper than mapping pages that are seen once."""
-    buffer = np.empty(min(piece, storage.extent), np.uint8)
-    for at in range(0, storage.extent, piece):
-        part = buffer[: storage.extent - at]
-        storage.file.read_into(storage.offset + at, part)
+def _read(storage: Mapped, piece: int, at: int) -> Iterator[Array]:
+    """The run of the file, copied piece by piece into one buffer: cheaper than mapping pages that are seen once.
+
+    The first piece is shorter, so that the others will stand at multiples of their size: what is written there fills
+    large pages of the system's cache from end to end.
+    """
+    scratch, done = Scratch(), 0
+    while done < storage.extent:
+        count = min(piece - (at + done) % piece, storage.extent - done)
+        part = scratch.take(count, at + done, source=storage.offset + done)
+        storage.file.read_into(storage.offset + done, part)
         yield part
+        done += count
 
 
 def _mapped(storage: Mapped, piece: int) -> Iterator[Array]:

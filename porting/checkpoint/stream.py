@@ -10,11 +10,13 @@ from typing import Any, Protocol
 
 from porting.checkpoint.format import Extent, Layout
 from porting.checkpoint.output import Output
-from porting.checkpoint.pieces import PIECE, nibbles
+from porting.checkpoint.pieces import READ, nibbles
+from porting.checkpoint.scratch import Scratch
 from porting.checkpoint.storage import Array
 
-Pieces = Callable[[], Iterable[Array]]
-"""Yields a tensor's bytes in order as uint8 arrays. An array may be reused after the next one is asked for."""
+Pieces = Callable[[int], Iterable[Array]]
+"""Yields a tensor's bytes in order as uint8 arrays, told where in a file the first will stand (see Scratch). An array
+may be reused after the next one is asked for."""
 
 
 class Opened(Protocol):
@@ -127,14 +129,16 @@ def read_back(
     def one(name: str) -> bool:
         wanted = written[name].stored or ""
         state = digest(wanted.partition(":")[0])
-        buffer = memoryview(bytearray(PIECE))
+        scratch = Scratch()
         for run in layout.extents[name]:
             done = 0
             while done < run.nbytes:
-                got = output.read(run.file, run.offset + done, buffer[: min(PIECE, run.nbytes - done)])
+                at = run.offset + done
+                piece = scratch.take(min(READ, run.nbytes - done), at)
+                got = output.read(run.file, at, piece.data)
                 if not got:
                     return False
-                state.update(buffer[:got])
+                state.update(piece[:got])
                 done += got
                 if progress is not None:
                     progress(got)
@@ -232,6 +236,7 @@ def _one(
         if progress is not None:
             progress(piece.size)
 
-    pieces = nibbles(_fed(source(), state)) if packed else source()
+    at = layout.extents[name][0].offset if layout.extents[name] else 0
+    pieces = nibbles(_fed(source(at), state)) if packed else source(at)
     _place(output, layout.extents[name], pieces, feed)
     return Written(_named(algorithm, state), _named(algorithm, stored), tuple(checksums))

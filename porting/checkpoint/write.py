@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,11 +30,11 @@ class LaidOut:
 
     def sources(self) -> dict[str, Pieces]:
         """The bytes of every tensor that the layout has a place for."""
-        return {
-            name: partial(storage_pieces, entry.storage, entry.shape, entry.dtype.itemsize)
-            for name, entry in self.entries.items()
-            if name in self.layout.extents
-        }
+        return {name: partial(_pieces, entry) for name, entry in self.entries.items() if name in self.layout.extents}
+
+
+def _pieces(entry: TensorEntry, at: int) -> Iterator[Array]:
+    return storage_pieces(entry.storage, entry.shape, entry.dtype.itemsize, at=at)
 
 
 def as_entry(name: str, value: TensorEntry | Array) -> TensorEntry:

@@ -15,6 +15,7 @@ import numpy as np
 
 from porting.checkpoint.dtypes import DType
 from porting.checkpoint.pieces import HELD, row_boxes
+from porting.checkpoint.scratch import Scratch
 from porting.checkpoint.storage import Array, Box, Storage
 from porting.checkpoint.tiles import copy, pack, raw
 
@@ -93,7 +94,7 @@ class Arranged:
             target[tuple(where)] = np.expand_dims(raw(part.read(inner)), self.stacked)
         return out
 
-    def pieces(self, piece: int) -> Iterator[Array]:
+    def pieces(self, piece: int, at: int = 0) -> Iterator[Array]:
         """The bytes in order, about `piece` at a time; each array may be overwritten by the next.
 
         A transpose reads short runs of many rows, and the system maps whole neighbourhoods of each.
@@ -102,19 +103,19 @@ class Arranged:
         if not all(self.dims):
             return
         large = prod(self.dims) * self.dtype.itemsize > HELD
-        scratch = np.empty(0, np.uint8)
+        scratch = Scratch()
         for box in row_boxes(self.dims, self.dtype.itemsize, piece * LARGER if large else piece):
             part = self.read_unfolded(box)
             if part.flags.c_contiguous:
                 yield pack(part)
-                continue
-            if scratch.size < part.nbytes:
-                scratch = np.empty(part.nbytes, np.uint8)
-            if large:
-                self._in_bands(part, scratch)
-                yield scratch[: part.nbytes]
             else:
-                yield pack(part, scratch)
+                out = scratch.take(part.nbytes, at)
+                if large:
+                    self._in_bands(part, out)
+                    yield out
+                else:
+                    yield pack(part, out)
+            at += part.nbytes
 
     def _in_bands(self, part: Array, out: Array) -> None:
         """Pack the part into `out` in bands along its axis of longest stride, releasing after each."""

@@ -10,6 +10,7 @@ import numpy as np
 from porting.checkpoint.dtypes import DType
 from porting.checkpoint.entry import TensorEntry
 from porting.checkpoint.pieces import storage_pieces
+from porting.checkpoint.scratch import Scratch
 from porting.checkpoint.storage import Array, Box, Storage
 
 
@@ -35,16 +36,19 @@ class Cast:
         with np.errstate(all="ignore"):
             return exact.astype(self.dtype.numpy())
 
-    def pieces(self, piece: int) -> Iterator[Array]:
+    def pieces(self, piece: int, at: int = 0) -> Iterator[Array]:
         """The bytes in order."""
-        carrier = self.source.numpy()
+        carrier, scratch = self.source.numpy(), Scratch()
         for part in storage_pieces(self.inner, self.shape, self.source.itemsize, piece, keep=True):
             values = part.view(carrier)
             rounded = self._rounded(values)
             lost = int(np.count_nonzero(np.isfinite(values) & ~np.isfinite(rounded)))
             if lost:
                 self.overflowed.append(lost)
-            yield rounded.view(np.uint8)
+            placed = scratch.take(rounded.nbytes, at)
+            placed[...] = rounded.view(np.uint8)
+            yield placed
+            at += placed.size
 
     def release(self) -> None:
         self.inner.release()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from threading import Lock
 from typing import Any
 
 from porting.checkpoint.entry import Checkpoint, TensorEntry
 from porting.checkpoint.output import Output
-from porting.checkpoint.pieces import PIECE, storage_pieces
+from porting.checkpoint.pieces import storage_pieces
 from porting.checkpoint.registry import format_named
 from porting.checkpoint.storage import Array
 from porting.checkpoint.stream import Opened, Pieces, Written, begin, digest, fill_tensors, finish, read_back
@@ -71,15 +72,15 @@ def _sources(prepared: Prepared, ready: LaidOut, names: Sequence[str], hashes: S
     """The pieces of targets, the hashing of its sources before them where they are not its own bytes."""
     records = {record.target: record for record in prepared.records}
 
-    def pieces(name: str) -> Iterator[Array]:
+    def pieces(name: str, at: int) -> Iterator[Array]:
         record, entry = records.get(name), ready.entries[name]
         if record is not None and record.operation != ("copy",):
             for source in record.sources:
                 if source in prepared.source.tensors:
                     hashes.take(source)
-        yield from storage_pieces(entry.storage, entry.shape, entry.dtype.itemsize, PIECE)
+        yield from storage_pieces(entry.storage, entry.shape, entry.dtype.itemsize, at=at)
 
-    return {name: (lambda name=name: pieces(name)) for name in names}  # type: ignore[misc]
+    return {name: partial(pieces, name) for name in names}
 
 
 def fill_some(output: Opened, job: Job, names: Sequence[str], way: Way, step: Progress | None) -> Filled:

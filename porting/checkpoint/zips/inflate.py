@@ -88,7 +88,7 @@ class InflatedTensor:
         raw = b"".join(self.source.archive.pieces(self.source.member))
         return np.ndarray(self.shape, self.dtype.numpy(), raw, self.offset, self.strides)[box]
 
-    def pieces(self, piece: int) -> Iterator[Array]:
+    def pieces(self, piece: int, at: int = 0) -> Iterator[Array]:
         """The bytes in order, about `piece` at a time: a row-major tensor is unpacked as it goes, without a file."""
         if self.strides is not None:
             yield from storage_pieces(
@@ -96,6 +96,7 @@ class InflatedTensor:
                 self.shape,
                 self.dtype.itemsize,
                 piece,
+                at=at,
             )
             return
         skip, left = self.offset, prod(self.shape) * self.dtype.itemsize
