@@ -10,16 +10,14 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 GROUPS = ("porting.families", "porting.models", "porting.backends", "porting.formats")
 
 
-@dataclass(frozen=True, slots=True)
-class Plugin:
+class Plugin(NamedTuple):
     """One line of an entry point group: `name = value`, the value `module:attribute`."""
 
     name: str

@@ -6,8 +6,7 @@ through without ever being rounded, and ml_dtypes is imported only when someone 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
 Kind = Literal["bool", "int", "uint", "float", "complex", "string"]
 
 
-@dataclass(frozen=True, slots=True)
-class DType:
+class DType(NamedTuple):
     """An element type.
 
     itemsize: bytes per element in memory; 0 for strings, 1 for the sub-byte types, which are held

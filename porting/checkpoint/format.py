@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from porting.checkpoint.dtypes import DType
 from porting.checkpoint.entry import Checkpoint, TensorEntry
@@ -28,8 +28,7 @@ Framework = Literal["tensorflow", "pytorch", "mindspore", "onnx", "numpy"]
 Packing = Literal["plain", "nibbles"]
 
 
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
+class TensorSpec(NamedTuple):
     """A tensor to be written.
 
     tied: name of an earlier spec whose bytes it shares; a format that cannot share writes them again.
@@ -51,8 +50,7 @@ class TensorSpec:
         return count * self.dtype.itemsize
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
+class Extent(NamedTuple):
     """A run of a tensor's bytes in an output file. Most tensors have one, MindSpore's large ones several."""
 
     file: int
@@ -60,8 +58,7 @@ class Extent:
     nbytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Patch:
+class Patch(NamedTuple):
     """Bytes of the format's own at an offset of an output file (header, index, footer)."""
 
     file: int

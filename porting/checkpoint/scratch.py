@@ -29,8 +29,8 @@ class Scratch:
     def take(self, nbytes: int, at: int, source: int | None = None) -> Array:
         """`nbytes` of it as uint8, what was taken before is overwritten.
 
-        at: where in a file the bytes will stand: they lie so in their page here, even where their elements then stand at
-        odd addresses, which numpy's copies do not mind. source: where in a file they are read from, if they are.
+        at: where in a file the bytes will stand: they lie so in their page here, even where elements then have odd
+        addresses, which numpy's copies do not mind. source: where in a file they are read from, if they are.
         """
         start = at % PAGE
         if source is not None and 0 < (start - source) % PAGE < NEAR:

@@ -6,10 +6,9 @@ import mmap
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -122,8 +121,7 @@ class MappedFile:
             self._map.madvise(mmap.MADV_DONTNEED, start, min(stop, self.size + (-self.size % page)) - start)
 
 
-@dataclass(frozen=True, slots=True)
-class Mapped:
+class Mapped(NamedTuple):
     """A tensor that lies in a mapped file.
 
     strides: in bytes, for tensors that are not row-major (torch views); None for row-major ones.
@@ -156,8 +154,7 @@ class Mapped:
         self.file.release(self.offset, self.extent)
 
 
-@dataclass(frozen=True, slots=True)
-class Segments:
+class Segments(NamedTuple):
     """A row-major tensor whose bytes lie in several runs, one after the other (MindSpore slices).
 
     runs: (offset, length) in the file, in order; together exactly the tensor's bytes.
@@ -214,8 +211,7 @@ class Segments:
             self.file.release(offset, length)
 
 
-@dataclass(frozen=True, slots=True)
-class InMemory:
+class InMemory(NamedTuple):
     """A tensor that is already an array: scalars, strings, values made by the caller."""
 
     array: Array
@@ -241,8 +237,7 @@ def contiguous_strides(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-@dataclass(frozen=True, slots=True)
-class Permuted:
+class Permuted(NamedTuple):
     """Another storage with its axes in another order; nothing is copied until a box is read.
 
     shape: of the inner storage.

@@ -5,8 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from porting.checkpoint.format import Extent, Layout
 from porting.checkpoint.output import Output
@@ -37,8 +36,7 @@ ALGORITHMS = ("xxh3_128", "sha256", "none")
 """`none` hashes nothing: what was written cannot be verified later."""
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(NamedTuple):
     """What one tensor's bytes came to.
 
     hash: of the bytes in memory, as `algorithm:hex`. stored: of the bytes in the file, which differ if packed.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +93,7 @@ def fingerprint(ready: LaidOut) -> str:
     """sha256 over where everything goes: what driver and workers must agree on."""
     layout = ready.layout
     values: list[Any] = [list(layout.files), layout.checksum, dict(layout.packing)]
-    values += [[name, [asdict(run) for run in runs]] for name, runs in layout.extents.items()]
+    values += [[name, [run._asdict() for run in runs]] for name, runs in layout.extents.items()]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from porting.checkpoint.format import Format
 from porting.checkpoint.stream import Written
@@ -18,8 +18,7 @@ from porting.convert.request import Prepared
 from porting.version import VERSION
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """A conversion that is ready to run: what was prepared, and where its bytes go."""
 
     prepared: Prepared
@@ -48,7 +47,7 @@ def account(job: Job, done: Done) -> Ledger:
         for name in used
         if name in entries
     )
-    records = tuple(replace(r, hash=hash_of(r.target, ready, done.written)) for r in prepared.records)
+    records = tuple(r._replace(hash=hash_of(r.target, ready, done.written)) for r in prepared.records)
     return Ledger(
         kit=VERSION,
         family=prepared.match.family.name,

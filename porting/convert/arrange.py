@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -52,8 +53,7 @@ class Part:
         return kept.transpose(self.order)
 
 
-@dataclass(frozen=True, slots=True)
-class Arranged:
+class Arranged(NamedTuple):
     """A storage made of parts.
 
     dims: size per label of the target, unfolded, outermost first; shape: as written.

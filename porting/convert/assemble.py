@@ -90,7 +90,7 @@ def _with_state(
 
 def _without(plan: Plan, names: frozenset[str]) -> Plan:
     tensors = tuple(one for one in plan.tensors if one.name not in names)
-    return replace(plan, tensors=tensors, zeros=tuple(one for one in plan.zeros if one.name not in names))
+    return plan._replace(tensors=tensors, zeros=tuple(one for one in plan.zeros if one.name not in names))
 
 
 def _left_over(request: Request, plans: Sequence[Plan], dropped: Sequence[Dropped]) -> list[Dropped]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from porting.checkpoint.format import whole
 from porting.convert.sizes import Bound
@@ -17,8 +16,7 @@ UNKNOWN = "unknown"
 """What stands where shapes cannot tell: a head count, an activation, an epsilon. Never a guess."""
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(NamedTuple):
     """A config as read. path: None for the empty one."""
 
     path: Path | None

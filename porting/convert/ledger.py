@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from porting.checkpoint.format import whole
 from porting.errors import FormatError
@@ -22,8 +22,7 @@ LIMIT = 256 << 20
 """Bytes of a ledger at most: some 300,000 tensors."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceTensor:
+class SourceTensor(NamedTuple):
     """A tensor that was read. hash: of its bytes in row-major order, as `algorithm:hex`; None where none was made."""
 
     name: str
@@ -32,8 +31,7 @@ class SourceTensor:
     hash: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A tensor that was written, and how. slot: the optimizer's role if it is not a parameter."""
 
     target: str
@@ -46,8 +44,7 @@ class Record:
     slot: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+class Side(NamedTuple):
     """One side of a conversion.
 
     files: name and size of each file; a hash of the whole file where one was asked for.
@@ -114,8 +111,8 @@ class Ledger:
 
 def _json(value: Any) -> str:
     """A value of the ledger: a list of tensors or sides a line each, anything else in one line."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return json.dumps({key.name: getattr(value, key.name) for key in fields(value)})
+    if isinstance(value, (SourceTensor, Record, Side)):
+        return json.dumps(value._asdict())
     if isinstance(value, tuple) and value:
         return "[\n  " + ",\n  ".join(map(_json, value)) + "\n ]"
     return json.dumps(value)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import NamedTuple
 
 from porting.convert.notation import Cell
 from porting.convert.slots import SlotNames, strip_slots
@@ -18,8 +19,7 @@ Values = tuple[int, ...]
 """Field values in the order of the cell's fields: a layer's number, the position of a listed word."""
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """The tensors of one row in one model. names: by field values; ranks decide the variant later."""
 
     group: Group
@@ -102,8 +102,7 @@ def field_values(cell: Cell, raw: Mapping[str, str]) -> Values:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Parted:
+class Parted(NamedTuple):
     """A checkpoint's names, parted by the slot names that dialects share.
 
     plain: those of parameters, or of what nobody knows. kinds: one of all plain names that differ in numbers only.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from porting.checkpoint.entry import TensorEntry
 from porting.convert.ledger import Record
@@ -29,8 +29,7 @@ class Carried:
     optimizer: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True)
-class Moved:
+class Moved(NamedTuple):
     """What became of the parameters, which decides about their slots.
 
     dropped: parameters that were not carried over. like: a reference that the target follows.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from porting.checkpoint.entry import Checkpoint
 from porting.convert.match import Match, Model, match_as
@@ -15,8 +14,7 @@ from porting.convert.table import Dialect, Scope
 from porting.errors import UsageError
 
 
-@dataclass(frozen=True)
-class Wishes:
+class Wishes(NamedTuple):
     """What the caller says about names: a base prefix, values of free fields, layers, booleans of the config."""
 
     prefix: str | None = None
@@ -25,8 +23,7 @@ class Wishes:
     config: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True)
-class Reference:
+class Reference(NamedTuple):
     """A checkpoint whose names are followed. models: bound, in the order of the source's models."""
 
     checkpoint: Checkpoint
@@ -149,8 +146,7 @@ def against_sizes(bounds: Sequence[Bound], like: Reference, *, layers_chosen: bo
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(NamedTuple):
     """Plans held against a reference. lacking: names it wants that are allowed to be missing. left_out: planned
     names that it does not have and that are allowed to be left out.
     """

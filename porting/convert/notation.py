@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise, product
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from porting.errors import TableError
 
@@ -35,8 +35,7 @@ FREE_WORD = re.compile(_FREE)
 """What a free field of a name may hold."""
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """A varying part of a name. `words` are its values in order, for kind `words` only."""
 
     name: str

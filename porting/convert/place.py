@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 from porting.checkpoint.entry import TensorEntry
 from porting.convert.match import Found, Values
@@ -63,8 +63,7 @@ def _unknown(rule: Rule, sizes: Mapping[str, int]) -> list[str]:
     return sorted({size_label(label) for label in need if size_label(label) not in sizes})
 
 
-@dataclass(frozen=True)
-class _Placement:
+class _Placement(NamedTuple):
     """One row of one model on its way: from field values to the tensor that they name."""
 
     bound: Bound

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from porting.checkpoint.entry import TensorEntry
 from porting.convert.arrange import Arranged, Part
@@ -87,8 +88,7 @@ class Planned:
         return len(self.shares) == 1 and not self.stacked and same and share.order == tuple(range(len(self.dims)))
 
 
-@dataclass(frozen=True, slots=True)
-class Dropped:
+class Dropped(NamedTuple):
     """A source tensor that is not carried over, and why. zero: it may be left out only because it is zero."""
 
     name: str
@@ -96,8 +96,7 @@ class Dropped:
     zero: bool = False
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """What becomes of one model. problems: why it cannot be done, all of them."""
 
     bound: Bound

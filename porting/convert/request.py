@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from porting.checkpoint.entry import TensorEntry
 from porting.convert.config import Config
@@ -44,8 +44,7 @@ class Request:
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """What is known before anything is planned: both sides, and how the models of the source are bound.
 
     unexpected: names that no row knows and that are allowed.
@@ -67,8 +66,7 @@ class Setting:
         return f"{self.source.checkpoint.path}: {of} does not convert to {self.dialect.name}"
 
 
-@dataclass(frozen=True)
-class Prepared:
+class Prepared(NamedTuple):
     """A conversion ready to run: the target's entries in order, and a record of how each comes about.
 
     tree: what a PyTorch training checkpoint is made of (`torch_tree`); None for a plain checkpoint.

@@ -15,14 +15,13 @@ with the two cells exchanged.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from porting.convert.notation import Cell, show_axis
 from porting.errors import TableError
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """How a target cell comes from a source cell. All tuples hold labels.
 
     split: source axes that are target fields. stack: source fields that are target axes, in target order.

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 from porting.checkpoint.entry import Checkpoint, TensorEntry
 from porting.checkpoint.output import Output
@@ -24,8 +24,7 @@ from porting.errors import FormatError, MismatchError
 Progress = Callable[[int], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(NamedTuple):
     """How tensors are brought over. algorithm: of their hashes. verify: read back what was written."""
 
     algorithm: str

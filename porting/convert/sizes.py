@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 from porting.checkpoint.entry import TensorEntry
 from porting.convert.match import Found, Model, Values
@@ -17,8 +16,7 @@ from porting.convert.notation import Axis, Cell, Field, Template, show_axis, siz
 from porting.convert.table import Family, Variant
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(NamedTuple):
     """A model with its sizes.
 
     sizes: elements per label, as far as shapes, names and config tell. problems: what contradicts.

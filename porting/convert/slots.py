@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from porting.convert.table import SlotForm
 
 
-@dataclass(frozen=True)
-class SlotNames:
+class SlotNames(NamedTuple):
     """What names alone say about the optimizer.
 
     form: the optimizer whose names were found, or None. roles: parameter name to role to slot name.

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from porting.convert.notation import Cell
 from porting.errors import TableError
@@ -18,8 +18,7 @@ from porting.errors import TableError
 Framework = Literal["tensorflow", "pytorch", "mindspore", "onnx", "numpy"]
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
+class Variant(NamedTuple):
     """One form of a cell. `when` is the config key and value that choose it; rank chooses when reading."""
 
     cell: Cell
@@ -126,8 +125,7 @@ def scope(base: str = "", *, name: str = "", variables: Mapping[str, str] | None
     return Scope({"base": base, **levels}, dict(variables or {}), name)
 
 
-@dataclass(frozen=True, slots=True)
-class Scalar:
+class Scalar(NamedTuple):
     """A number that an optimizer keeps once, and how it is stored.
 
     ahead: of a power of beta, how many factors it has more than steps were taken.

@@ -102,7 +102,7 @@ def nested(
     }
     model = {name: TensorRef(full) for name, full in names.items()}
     tree = encode({MODEL: model, OPTIMIZER: carried.optimizer})
-    return renamed, [replace(record, target=names[record.target]) for record in records], tree
+    return renamed, [record._replace(target=names[record.target]) for record in records], tree
 
 
 def _groups(moved: Moved, state: OptimizerState) -> tuple[list[_Group], list[str]]:
@@ -193,7 +193,7 @@ def _steps(
         sources = (state.counters[share],) if share in state.counters else state.sources.get("step", ())[:1]
         entry = scalar_entry(f"{place}.step", step or 0, _STEP)
         entries[entry.name] = entry
-        records.append(replace(scalar_record(moved.source, entry, sources, "step"), group=one.group))
+        records.append(scalar_record(moved.source, entry, sources, "step")._replace(group=one.group))
     return entries, records
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,8 +16,7 @@ from porting.convert.sizes import Bound, axis_size, field_ranges, fill
 from porting.convert.table import Dialect, Group, Row
 
 
-@dataclass(frozen=True, slots=True)
-class Zeros:
+class Zeros(NamedTuple):
     """A storage of zeros; one piece at a time exists."""
 
     shape: tuple[int, ...]
@@ -36,8 +35,7 @@ def is_zero(entry: TensorEntry) -> bool:
     return not any(piece.any() for piece in storage_pieces(entry.storage, entry.shape, entry.dtype.itemsize))
 
 
-@dataclass(frozen=True, slots=True)
-class Zeroed:
+class Zeroed(NamedTuple):
     """A target tensor of zeros, which the source's dialect implies. like: a source tensor whose dtype it takes."""
 
     name: str

@@ -124,7 +124,7 @@ def _split(source: Capture, key: Key, summary: Summary, names: _Names) -> tuple[
     if pair is None or place is None:
         return summary, place
     shape = tuple(pair.split[axis] for axis in pair.axes)
-    return replace(summary, shape=shape), replace(place, shape=shape)
+    return replace(summary, shape=shape), place._replace(shape=shape)
 
 
 def _renamed(target: Capture, key: Key, summary: Summary, names: _Names) -> tuple[Summary, Mapped | None]:

@@ -121,7 +121,7 @@ def sliced(path: Path, arrays: dict[str, np.ndarray[Any, Any]], limit: int, *, c
     plan = layout([spec_of(entry) for entry in entries.values()], WriteOptions(path, extra={"crc": crc}), limit)
 
     def pieces(entry: TensorEntry):
-        return lambda: storage_pieces(entry.storage, entry.shape, entry.dtype.itemsize, 100)
+        return lambda at: storage_pieces(entry.storage, entry.shape, entry.dtype.itemsize, 100, at=at)
 
     with Output(path.parent, plan.files) as output:
         fill(output, plan, {name: pieces(entries[name]) for name in plan.extents})

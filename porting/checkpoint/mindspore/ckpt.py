@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -123,8 +122,7 @@ def _entry(file: MappedFile, run: Sequence[Record]) -> TensorEntry:
     return TensorEntry(last.tag, shape, dtype, storage, place)
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(NamedTuple):
     """A string, which mindspore stores as numpy does: UTF-32 with trailing NULs that do not count."""
 
     file: MappedFile

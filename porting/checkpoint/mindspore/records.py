@@ -12,8 +12,8 @@ Reference: mindspore 2.10, train/checkpoint_pb2.py and train/serialization.py (`
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from porting.checkpoint.shape import checked_shape
 from porting.checkpoint.storage import MappedFile
@@ -53,8 +53,7 @@ TRAILER = len(CRC_MARK) + 10
 ENCRYPTED = {b"\xd8\x5e\x3a\x7f": "AES-GCM", b"\xd9\x5e\x3a\x7f": "AES-CBC", b"\xda\x5e\x3a\x7f": "SM4-CBC"}
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One Value.
 
     kind: TensorProto's tensor_type; "" for a MapParameter, whose content is not looked at.

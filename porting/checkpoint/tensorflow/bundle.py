@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -118,8 +118,7 @@ def _storage(bundle: _Bundle, name: str, entry: Entry) -> tuple[DType, Storage]:
     return kind, Mapped(file, entry.offset, entry.shape, kind)
 
 
-@dataclass(frozen=True, slots=True)
-class _Leaf:
+class _Leaf(NamedTuple):
     """A stored run of bytes: a whole tensor or one slice of it."""
 
     key: bytes

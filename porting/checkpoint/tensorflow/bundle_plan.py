@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 
 from porting.checkpoint.format import Checksums, Extent, Layout, Patch, TensorSpec, WriteOptions
@@ -45,7 +44,7 @@ def plan(specs: Sequence[TensorSpec], options: WriteOptions) -> Layout:
 def _index(entries: Mapping[str, Entry], shards: int, checksums: Checksums) -> list[Patch]:
     """The index, once every tensor's crc32c is known; it is the file after the data files."""
     records = {
-        name.encode(): encode_entry(replace(entry, crc=masked(checksums[name][0])) if name in checksums else entry)
+        name.encode(): encode_entry(entry._replace(crc=masked(checksums[name][0])) if name in checksums else entry)
         for name, entry in entries.items()
     }
     return [Patch(shards, 0, build([(b"", encode_header(shards)), *sorted(records.items())]))]

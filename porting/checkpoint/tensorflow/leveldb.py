@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from porting.checkpoint.storage import Array, MappedFile
 from porting.checkpoint.tensorflow.snappy import decompress
@@ -45,8 +45,7 @@ def masked(crc: int) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-@dataclass(frozen=True, slots=True)
-class Handle:
+class Handle(NamedTuple):
     """A block's place: offset and size in bytes, the trailer not counted."""
 
     offset: int

@@ -7,8 +7,8 @@ core/framework/{types,tensor_shape,tensor_slice}.proto.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 from porting.checkpoint.dtypes import DTYPES, DType
 from porting.checkpoint.wire import WireError, fixed32, integer, message, scan, varint
@@ -110,8 +110,7 @@ def parse_slice(data: memoryview) -> Slice:
     return tuple(extents)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """BundleEntryProto.
 
     offset, size: bytes in data file number `shard`.
@@ -189,8 +188,7 @@ def encode_entry(entry: Entry) -> bytes:
     return out + (fixed32(6, entry.crc) if entry.crc else b"")
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """BundleHeaderProto: how many data files, their byte order, and the oldest reader that may read them."""
 
     shards: int

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -47,8 +47,7 @@ def check_tiling(parts: Sequence[Bounds], shape: tuple[int, ...]) -> None:
             raise ValueError(f"slice {tuple(map(tuple, edges[i].tolist()))} overlaps another")
 
 
-@dataclass(frozen=True, slots=True)
-class Tiled:
+class Tiled(NamedTuple):
     """A tensor whose slices are stored apart; they tile it.
 
     parts: each slice's place in the tensor and its own storage.

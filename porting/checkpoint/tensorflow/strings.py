@@ -7,9 +7,9 @@ Reference: tensorflow, core/util/tensor_bundle/tensor_bundle.cc, WriteStringTens
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,8 +32,7 @@ def encode_strings(values: Sequence[bytes]) -> tuple[bytes, int]:
     return b"".join(encode_varint(len(value)) for value in values) + crc + body, crc32c(plain, crc, body)
 
 
-@dataclass(frozen=True, slots=True)
-class Strings:
+class Strings(NamedTuple):
     """A string tensor in a data file: `size` bytes at `offset`."""
 
     file: MappedFile
