@@ -3,8 +3,8 @@
     python benchmarks/convert.py [--folder DIR] [--rounds N] [--only large,pairs,six,peers,start] [--json FILE]
 
 Every round runs `cp` and the command one after the other, so a machine that drifts drifts under both;
-the figure is the median of the rounds' ratios. Files are in the page cache. Memory is sampled from
-/proc every few milliseconds: anonymous (RssAnon) and resident (VmHWM).
+the figure is the median of the rounds' ratios. Files are in the page cache, modules are compiled. Memory is sampled
+from /proc every few milliseconds: anonymous (RssAnon) and resident (VmRSS), of a process and its fork together.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ def convert(
             allow_missing=allow_missing or (), allow_unexpected=allow_unexpected or (), require=require or (),
             variables=parse_pairs(variables), shard_size=parse_size(shard_size), graph=graph, dry_run=dry_run,
             verify=verify, hash=hash_name, overwrite=overwrite, workers=workers, cluster=cluster,
-            tell=say, progress=report,
+            fork=True, tell=say, progress=report,
         )  # fmt: skip
     if as_json:
         typer.echo(ledger.to_json(), nl=False)

@@ -142,6 +142,8 @@ def read_back(
                     progress(got)
         return wanted.endswith(":" + state.hexdigest())
 
+    if threads == 1:
+        return [name for name in written if not one(name)]
     with ThreadPoolExecutor(threads) as pool:
         return [name for name, good in zip(written, pool.map(one, written), strict=True) if not good]
 
@@ -162,7 +164,8 @@ def fill(
     Raises: what writing or a source raises; after the first failure no thread begins another tensor.
     """
     begin(output, layout)
-    done = fill_tensors(output, layout, sources, algorithm=algorithm, threads=threads, progress=progress)
+    names = largest_first(layout, sources)
+    done = fill_tensors(output, layout, sources, names, algorithm=algorithm, threads=threads, progress=progress)
     finish(output, layout, done)
     return done
 
@@ -175,21 +178,29 @@ def begin(output: Output, layout: Layout) -> None:
         output.write(patch.file, patch.offset, patch.data)
 
 
+def largest_first(layout: Layout, names: Iterable[str]) -> list[str]:
+    """The order in which several that fill an output end at about the same time."""
+    return sorted(names, key=layout.size, reverse=True)
+
+
 def fill_tensors(
     output: Opened,
     layout: Layout,
     sources: Mapping[str, Pieces],
+    names: Iterable[str],
     *,
     algorithm: str = "xxh3_128",
     threads: int = 2,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Written]:
-    """Write the bytes of the tensors in `sources`, which may be some of the layout's. As `fill`."""
-    largest_first = sorted(sources, key=layout.size, reverse=True)
+    """Write the bytes of some of the layout's tensors. As `fill`.
+
+    names: in this order; with one thread, each is asked for when the one before it is done.
+    """
+    if threads == 1:
+        return {name: _one(output, layout, name, sources[name], algorithm, progress) for name in names}
     with ThreadPoolExecutor(threads) as pool:
-        jobs = {
-            name: pool.submit(_one, output, layout, name, sources[name], algorithm, progress) for name in largest_first
-        }
+        jobs = {name: pool.submit(_one, output, layout, name, sources[name], algorithm, progress) for name in names}
         try:
             wait(jobs.values(), return_when=FIRST_EXCEPTION)
         finally:

@@ -17,15 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from porting.checkpoint.format import Layout
 from porting.checkpoint.output import Output
-from porting.checkpoint.stream import Written
 from porting.cluster.engine import lost_nodes, stream
 from porting.cluster.job import Job as ClusterJob
 from porting.cluster.job import Result
 from porting.cluster.local import HERE
 from porting.convert.account import Job
 from porting.convert.asked import Asked
-from porting.convert.cast import Cast
-from porting.convert.run import Filled, Progress, Way
+from porting.convert.fill import Filled, Progress, Way, sound_beside
 from porting.errors import FormatError, PortError
 
 if TYPE_CHECKING:
@@ -50,17 +48,18 @@ class Workers:
     tell: Callable[[str], None] | None = None
 
     def fill(self, output: Output, job: Job, way: Way, step: Progress | None) -> Filled:
-        """As porting.convert.run.fill_here. Raises: what a worker raised; FormatError if one did not end well."""
+        """As porting.convert.fill.fill_here. Raises: what a worker raised; FormatError if one did not end well."""
         parts = shares(job.ready.layout, self._limit(job.ready.layout))
         jobs = [_share(self.asked, output, job, way, names) for names in parts]
         heard, filled = _Heard(step, self.tell), Filled()
-        ended = stream(jobs, cluster=self.cluster, workers=1 if self.count is None else self.count, progress=heard)
-        for number, result in ended:
-            if result.state != "done":
-                ended.close()
-                raise _ended(result, job.target)
-            _take(filled, result, job)
-            heard(number, {"bytes": sum(map(job.ready.layout.size, parts[number])) * (2 if way.verify else 1)})
+        with sound_beside(job, way):
+            ended = stream(jobs, cluster=self.cluster, workers=1 if self.count is None else self.count, progress=heard)
+            for number, result in ended:
+                if result.state != "done":
+                    ended.close()
+                    raise _ended(result, job.target)
+                filled.add(Filled.from_json(result.value), job)
+                heard(number, {"bytes": sum(map(job.ready.layout.size, parts[number])) * (2 if way.verify else 1)})
         return filled
 
     def _limit(self, layout: Layout) -> int:
@@ -124,20 +123,6 @@ def _ended(result: Result, target: Path) -> PortError:
     if result.error is not None and not where:
         return result.error
     return FormatError(target, "", f"a worker ended: {where}{result.reason}")
-
-
-def _take(filled: Filled, result: Result, job: Job) -> None:
-    """Add what a worker did. Raises: FormatError where two workers read one tensor differently."""
-    value: Mapping[str, Any] = result.value
-    for name, (hashed, stored, checksums) in value["written"].items():
-        filled.written[name] = Written(hashed, stored, tuple(checksums))
-    for name, hashed in value["hashes"].items():
-        if filled.hashes.setdefault(name, hashed) != hashed:
-            raise FormatError(job.prepared.source.checkpoint.path, name, "was read twice, and differed")
-    for name, counts in value["overflowed"].items():
-        storage = job.ready.entries[name].storage
-        if isinstance(storage, Cast):
-            storage.overflowed.extend(counts)
 
 
 class _Heard:

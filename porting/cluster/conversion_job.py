@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from porting.checkpoint.parts import Parts
+from porting.checkpoint.stream import largest_first
 from porting.cluster.conversion import fingerprint, stamps
-from porting.convert.account import Job
 from porting.convert.asked import Asked, laid_out
-from porting.convert.cast import Cast
-from porting.convert.run import Way, fill_some
+from porting.convert.fill import Way, fill_some
 from porting.errors import FormatError
 
 if TYPE_CHECKING:
@@ -32,18 +31,8 @@ def fill_part(job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         raise FormatError(planned.prepared.source.checkpoint.path, "", "is not here what it is for the driver")
     way = Way(job["algorithm"], verify=job["verify"], threads=1)
     with Parts({int(file): Path(path) for file, path in job["parts"].items()}) as parts:
-        filled = fill_some(parts, planned, job["names"], way, _Telling(progress))
-    written = {name: [one.hash, one.stored, list(one.checksums)] for name, one in filled.written.items()}
-    return {"written": written, "hashes": filled.hashes, "overflowed": _overflowed(planned, job["names"])}
-
-
-def _overflowed(planned: Job, names: list[str]) -> dict[str, list[int]]:
-    storages = {name: planned.ready.entries[name].storage for name in names}
-    return {
-        name: list(storage.overflowed)
-        for name, storage in storages.items()
-        if isinstance(storage, Cast) and storage.overflowed
-    }
+        filled = fill_some(parts, planned, largest_first(planned.ready.layout, job["names"]), way, _Telling(progress))
+    return filled.to_json()
 
 
 class _Telling:

@@ -1,0 +1,154 @@
+"""Brings the tensors of a prepared conversion over: hashed on both sides, written, read back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from threading import Lock
+from typing import Any, NamedTuple, Self
+
+from porting.checkpoint.entry import Checkpoint, TensorEntry
+from porting.checkpoint.output import Output
+from porting.checkpoint.pieces import storage_pieces
+from porting.checkpoint.registry import format_named
+from porting.checkpoint.storage import Array
+from porting.checkpoint.stream import Opened, Pieces, Written, digest, fill_tensors, largest_first, read_back
+from porting.convert.account import Job
+from porting.convert.cast import Cast
+from porting.errors import FormatError, MismatchError
+
+Progress = Callable[[int], None]
+
+
+class Way(NamedTuple):
+    """How tensors are brought over. algorithm: of their hashes. verify: read back what was written."""
+
+    algorithm: str
+    verify: bool = True
+    threads: int = 2
+
+
+@dataclass(slots=True)
+class Filled:
+    """What filling came to, by tensors of the target and, hashes, of the source.
+
+    overflowed: counts of casts, as the storages of those who filled have them.
+    """
+
+    written: dict[str, Written] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
+    overflowed: dict[str, list[int]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values, from one process to another."""
+        return {"written": self.written, "hashes": self.hashes, "overflowed": self.overflowed}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The same again."""
+        written = {
+            name: Written(hashed, stored, tuple(runs)) for name, (hashed, stored, runs) in values["written"].items()
+        }
+        return cls(written, values["hashes"], values["overflowed"])
+
+    def add(self, other: Filled, job: Job) -> None:
+        """What another process did, too. Raises: FormatError where both read one tensor, and it differed."""
+        self.written |= other.written
+        for name, hashed in other.hashes.items():
+            if self.hashes.setdefault(name, hashed) != hashed:
+                raise FormatError(job.prepared.source.checkpoint.path, name, "was read twice, and differed")
+        for name, counts in other.overflowed.items():
+            storage = job.ready.entries[name].storage
+            if isinstance(storage, Cast):
+                storage.overflowed.extend(counts)
+
+
+Fill = Callable[[Output, Job, Way, Progress | None], Filled]
+"""Fills an output that was begun with all tensors of a conversion."""
+
+
+class SourceHashes:
+    """Hashes source tensors as they are first touched, from several threads; each once, and with `none` none."""
+
+    def __init__(self, entries: Mapping[str, TensorEntry], algorithm: str) -> None:
+        self._entries = entries
+        self._algorithm = algorithm
+        self._taken: set[str] = set()
+        self._lock = Lock()
+        self.hashes: dict[str, str] = {}
+
+    def take(self, name: str) -> None:
+        """Hash the tensor unless another thread has, leaving its pages resident for the conversion that follows."""
+        with self._lock:
+            if name in self._taken or self._algorithm == "none":
+                return
+            self._taken.add(name)
+        entry = self._entries[name]
+        state = digest(self._algorithm)
+        for piece in storage_pieces(entry.storage, entry.shape, entry.dtype.itemsize, keep=True):
+            state.update(piece)
+        self.hashes[name] = f"{self._algorithm}:{state.hexdigest()}"
+
+
+def _sources(job: Job, hashes: SourceHashes) -> dict[str, Pieces]:
+    """The pieces of targets, the hashing of its sources before them where they are not its own bytes."""
+    tensors, entries = job.prepared.source.tensors, job.ready.entries
+    records = {record.target: record for record in job.prepared.records}
+
+    def pieces(name: str, at: int) -> Iterator[Array]:
+        record, entry = records.get(name), entries[name]
+        if record is not None and record.operation != ("copy",):
+            for source in record.sources:
+                if source in tensors:
+                    hashes.take(source)
+        yield from storage_pieces(entry.storage, entry.shape, entry.dtype.itemsize, at=at)
+
+    return {name: partial(pieces, name) for name in job.ready.layout.extents}
+
+
+def fill_some(output: Opened, job: Job, names: Iterable[str], way: Way, step: Progress | None) -> Filled:
+    """Fill the output with some of a conversion's tensors, and read them back.
+
+    names: as for fill_tensors. Raises: FormatError if what is read back differs.
+    """
+    layout = job.ready.layout
+    hashes = SourceHashes(job.prepared.source.tensors, way.algorithm)
+    sources = _sources(job, hashes)
+    written = fill_tensors(output, layout, sources, names, algorithm=way.algorithm, threads=way.threads, progress=step)
+    bad = read_back(output, layout, written, threads=way.threads, progress=step) if way.verify else []
+    if bad:
+        raise FormatError(job.target, bad[0], "what was read back is not what was written: faulty disk or memory")
+    casts = ((name, job.ready.entries[name].storage) for name in written)
+    overflowed = {name: cast.overflowed for name, cast in casts if isinstance(cast, Cast) and cast.overflowed}
+    return Filled(written, hashes.hashes, overflowed)
+
+
+def fill_here(output: Output, job: Job, way: Way, step: Progress | None) -> Filled:
+    """Fill an output with all tensors, in this process."""
+    with sound_beside(job, way):
+        return fill_some(output, job, largest_first(job.ready.layout, job.ready.layout.extents), way, step)
+
+
+@contextmanager
+def sound_beside(job: Job, way: Way) -> Iterator[None]:
+    """With `verify`, hold the source's bytes against the checksums that it stores, in a thread beside what is done.
+
+    Raises: MismatchError naming every checksum that the bytes do not have.
+    """
+    if not way.verify:
+        yield
+        return
+    with ThreadPoolExecutor(1) as pool:
+        sound = pool.submit(_checksums, job.prepared.source.checkpoint)
+        yield
+        sound.result()
+
+
+def _checksums(checkpoint: Checkpoint) -> None:
+    check = format_named(checkpoint.format).verify
+    wrong = list(check(checkpoint)) if check else []
+    if wrong:
+        raise MismatchError(f"{checkpoint.path}: stores checksums that its bytes do not have", wrong)

@@ -1,0 +1,232 @@
+"""A conversion by a process and its fork: the same bytes as by threads, and no less clear where one of them fails."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made import google_bert, save
+
+import porting
+from porting.convert.forked import Turns
+
+PRELUDE = """
+import json, os, signal, sys, time
+import porting, porting.convert.fill as fill, porting.convert.forked as forked, porting.checkpoint.stream as stream
+from porting.errors import FormatError, PortError
+forked.LEAST = 0
+parent, forks, real = os.getpid(), [], os.fork
+def fork():
+    forks.append(1)
+    return real()
+os.fork = fork
+def in_fork():
+    return os.getpid() != parent
+one = stream._one
+"""
+
+CONVERT = """
+steps = []
+try:
+    ledger = porting.convert(sys.argv[1], sys.argv[2], to="modelzoo", fork=True, progress=lambda *at: steps.append(at),
+                             **json.loads(sys.argv[3]))
+    said = {"bytes": steps[-1], "notes": ledger.notes}
+except PortError as error:
+    said = {"error": str(error)}
+print(json.dumps(said | {"forks": len(forks)}))
+"""
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small BERT in Google's format, with some matrices to transpose."""
+    return save(tmp_path_factory.mktemp("forked") / "bert.ckpt", google_bert(layers=3, hidden=64), "tf-bundle")
+
+
+def forked(code: str, source: Path, out: Path, **choices: object) -> dict[str, object]:
+    """What a process says that converts with a fork of it, after `code` was run in it."""
+    script = [sys.executable, "-c", PRELUDE + code + CONVERT, str(source), str(out), json.dumps(choices)]
+    done = subprocess.run(script, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    assert found["forks"] == 1
+    return found
+
+
+@pytest.mark.parametrize("choices", [{}, {"verify": False}, {"verify": False, "hash": "none"}, {"hash": "sha256"}])
+@pytest.mark.parametrize("kind", ["mindspore-ckpt", "torch", "safetensors", "tf-bundle"])
+def test_the_same_bytes_as_by_threads(kind: str, choices: dict[str, object], bert: Path, tmp_path: Path) -> None:
+    porting.convert(bert, tmp_path / "out", to="modelzoo", format=kind, **choices)  # type: ignore[arg-type]
+    by_threads = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    found = forked("", bert, tmp_path / "out", format=kind, overwrite=True, **choices)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == by_threads
+    assert len(by_threads) > 1
+    done, total = found["bytes"]  # type: ignore[misc]
+    assert done == total > 0
+
+
+def test_both_processes_fill(bert: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    tell = f"""
+def told(output, layout, name, *rest):
+    with open({str(log)!r}, "a") as file:
+        file.write(f"{{os.getpid()}} {{name}}\\n")
+    time.sleep(0.01)
+    return one(output, layout, name, *rest)
+stream._one = told
+"""
+    forked(tell, bert, tmp_path / "out.ckpt")
+    lines = [line.split() for line in log.read_text().splitlines()]
+    names = [name for _, name in lines]
+    assert sorted(names) == sorted(porting.read(tmp_path / "out.ckpt"))
+    assert len({pid for pid, _ in lines}) == 2
+
+
+def test_what_a_cast_loses_is_counted_in_both(tmp_path: Path) -> None:
+    arrays = google_bert(layers=2, hidden=64)
+    for name in arrays:
+        if name.endswith(("kernel", "gamma")):
+            arrays[name] = np.full_like(arrays[name], 1e6)
+    source = save(tmp_path / "large.npz", arrays, "npz")
+    by_threads = porting.convert(source, tmp_path / "a.ckpt", to="modelzoo", dtype="float16")
+    found = forked("", source, tmp_path / "b.ckpt", dtype="float16")
+    assert found["notes"] == list(by_threads.notes)
+    assert any("float16" in note for note in by_threads.notes)
+
+
+FAILING = """
+def failing(output, layout, name, *rest):
+    if in_fork():
+        {}
+    time.sleep(0.005)
+    return one(output, layout, name, *rest)
+stream._one = failing
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("raise FormatError('some.file', 'a place', 'is wrong')", "some.file: a place: is wrong"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "one of the two processes that filled it ended: Killed"),
+        ("os.kill(os.getpid(), signal.SIGINT); time.sleep(9)", "one of the two processes that filled it ended: interr"),
+    ],
+)
+def test_a_fork_that_fails_is_told(what: str, says: str, bert: Path, tmp_path: Path) -> None:
+    found = forked(FAILING.format(what), bert, tmp_path / "out.ckpt")
+    assert says in str(found["error"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bug_in_the_fork_keeps_its_traceback(bert: Path, tmp_path: Path) -> None:
+    script = [sys.executable, "-c", PRELUDE + FAILING.format("1 / 0") + CONVERT, str(bert), str(tmp_path / "o"), "{}"]
+    done = subprocess.run(script, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1
+    assert "RuntimeError: Traceback" in done.stderr
+    assert "ZeroDivisionError" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_this_process_fails_the_fork_is_ended(bert: Path, tmp_path: Path) -> None:
+    failing = FAILING.replace("if in_fork()", "if not in_fork()").format("raise FormatError('a', 'b', 'c')")
+    slow = failing.replace("time.sleep(0.005)", "time.sleep(60)")
+    before = time.monotonic()
+    assert forked(slow, bert, tmp_path / "out.ckpt")["error"] == "a: b: c"
+    assert time.monotonic() - before < 50
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fork_whose_process_was_killed_ends(bert: Path, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    slow = f"""
+def slow(output, layout, name, *rest):
+    with open({str(pids)!r}, "a") as file:
+        file.write(f"{{os.getpid()}}\\n")
+    time.sleep(0.2)
+    return one(output, layout, name, *rest)
+stream._one = slow
+"""
+    script = [sys.executable, "-c", PRELUDE + slow + CONVERT, str(bert), str(tmp_path / "out.ckpt"), "{}"]
+    running = subprocess.Popen(script)
+    found: set[int] = set()
+    while len(found) < 2:
+        assert running.poll() is None
+        time.sleep(0.02)
+        found = {int(line) for line in pids.read_text().split()} if pids.exists() else set()
+    running.kill()
+    running.wait()
+    (fork,) = found - {running.pid}
+    for _ in range(200):
+        if not _runs(fork):
+            break
+        time.sleep(0.05)
+    assert not _runs(fork)
+    assert not (tmp_path / "out.ckpt").exists()
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is there and is not only waiting to be reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_threads_are_used_beside_a_framework(bert: Path, tmp_path: Path) -> None:
+    loaded = "import types\nsys.modules['torch'] = types.ModuleType('torch')\n"
+    script = [sys.executable, "-c", PRELUDE + loaded + CONVERT, str(bert), str(tmp_path / "out.ckpt"), "{}"]
+    done = subprocess.run(script, capture_output=True, text=True, check=True, timeout=120)
+    assert json.loads(done.stdout)["forks"] == 0
+    assert (tmp_path / "out.ckpt").exists()
+
+
+def test_every_turn_is_given_once() -> None:
+    code = """
+import os, sys
+from porting.convert.forked import Turns
+turns, (reading, writing) = Turns(5000), os.pipe()
+child = os.fork()
+mine = [turn for turn in turns]
+if not child:
+    os.write(writing, b"".join(n.to_bytes(2, "little") for n in mine))
+    os._exit(0)
+os.close(writing)
+data = b"".join(iter(lambda: os.read(reading, 4096), b""))
+theirs = [int.from_bytes(data[i:i + 2], "little") for i in range(0, len(data), 2)]
+assert mine == sorted(mine) and theirs == sorted(theirs)
+assert sorted(mine + theirs) == list(range(5000))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_no_turn_after_stop() -> None:
+    turns = Turns(3)
+    given = iter(turns)
+    assert next(given) == 0
+    turns.stop()
+    assert list(given) == []
+    turns.close()
+
+
+def test_the_command_forks(tmp_path: Path) -> None:
+    """The one that is installed, on a checkpoint that is large enough: its fork is seen while it runs."""
+    arrays = google_bert(layers=2, hidden=512, inner=2048, vocab=30522)
+    source = save(tmp_path / "b.npz", arrays, "npz")
+    running = subprocess.Popen(
+        [sys.executable, "-m", "porting.cli", "convert", "tf2ms", str(source), "-q", "-o", str(tmp_path / "o.ckpt")]
+    )
+    children = Path(f"/proc/{running.pid}/task/{running.pid}/children")
+    seen = False
+    while running.poll() is None:
+        try:
+            seen = seen or bool(children.read_text().split())
+        except (FileNotFoundError, ProcessLookupError):
+            break
+        time.sleep(0.001)
+    assert running.wait() == 0
+    assert seen
