@@ -37,14 +37,29 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+def _status(pid: int) -> dict[str, str]:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
 def peaks(*words: object) -> tuple[int, int]:
-    """KiB of anonymous memory (sampled) and of all resident memory (the kernel's own peak) of one command."""
+    """KiB of anonymous and of all resident memory, sampled, of a command and its fork; what both have counts twice."""
     process = subprocess.Popen([sys.executable, "-m", "porting.cli", *map(str, words)], stderr=subprocess.PIPE)
-    status, anonymous, resident = Path(f"/proc/{process.pid}/status"), 0, 0
+    anonymous = resident = 0
     while process.poll() is None:
-        lines = dict(line.split(":", 1) for line in status.read_text(encoding="ascii").splitlines() if ":" in line)
-        anonymous = max(anonymous, int(lines.get("RssAnon", "0").split()[0]))
-        resident = max(resident, int(lines.get("VmHWM", "0").split()[0]))
+        found = [_status(pid) for pid in (process.pid, *_children(process.pid))]
+        anonymous = max(anonymous, sum(int(lines.get("RssAnon", "0").split()[0]) for lines in found))
+        resident = max(resident, sum(int(lines.get("VmRSS", "0").split()[0]) for lines in found))
         time.sleep(0.003)
     assert process.stderr is not None
     assert process.wait() == 0, process.stderr.read().decode()

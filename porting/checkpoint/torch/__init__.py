@@ -11,9 +11,13 @@ _DTYPES = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float3
 _FLOAT8 = "float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu"
 
 
+_OPENINGS = (b"PK", *(bytes((0x80, protocol)) for protocol in range(2, 6)))
+
+
 def _may_be(path: Path) -> bool:
-    """A folder, a zip file, a pickle, or an index in JSON."""
-    return path.is_dir() or head(path, 64).lstrip()[:1] in (b"P", b"\x80", b"{")
+    """A folder, a zip file, a pickle of some protocol, or an index in JSON."""
+    start = head(path, 64)
+    return path.is_dir() or start[:2] in _OPENINGS or start.lstrip()[:1] == b"{"
 
 
 FORMAT = Format(
