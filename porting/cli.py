@@ -6,13 +6,14 @@ import gc
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NamedTuple
-
-import typer
-from typer.models import CommandInfo
+from typing import TYPE_CHECKING, NamedTuple
 
 from porting.errors import Interrupted, PortError
 from porting.terminal import fail
+
+if TYPE_CHECKING:
+    import typer
+    from typer.models import CommandInfo
 
 
 class Part(NamedTuple):
@@ -49,6 +50,8 @@ def app_for(words: Sequence[str] = ()) -> typer.Typer:
 
     Typer makes the options of all that an app holds, and each module is one more to import.
     """
+    import typer
+
     first = words[0] if words else ""
     asked = [part for part in PARTS if first and (first in part.words or first == part.group)]
     app = typer.Typer(
@@ -91,6 +94,9 @@ def main() -> None:
     except PortError as error:
         fail(str(error))
         sys.exit(INTERRUPTED if isinstance(error, Interrupted) else 2)
+    except KeyboardInterrupt:  # before there is a command
+        fail("interrupted; nothing was left behind")
+        sys.exit(INTERRUPTED)
     except SystemExit as stop:
         if stop.code == INTERRUPTED:  # Typer has caught the KeyboardInterrupt and shown nothing
             fail("interrupted; nothing was left behind")

@@ -6,7 +6,7 @@ not import the ten others.
 
 Writing is split in two. A format's `plan` is a pure function from names, shapes and dtypes to a
 `Layout`: which files there will be and at which offset each tensor lies. The engine then streams
-bytes into those places from several threads, and asks the layout for what could only be known at
+bytes into those places, and asks the layout for what could only be known at
 the end (checksums, an index). So a format never holds a tensor, and never opens an output.
 """
 

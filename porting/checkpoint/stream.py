@@ -1,4 +1,4 @@
-"""Executes a layout: bytes of many tensors into their places, hashed on the way, from a few threads."""
+"""Executes a layout: bytes of many tensors into their places, hashed on the way."""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 from porting.checkpoint.format import Format
 from porting.checkpoint.stream import Written
 from porting.checkpoint.write import LaidOut
-from porting.convert.cast import Cast
 from porting.convert.config import inferred
 from porting.convert.ledger import Ledger, Side, SourceTensor, content_hash
 from porting.convert.request import Prepared
@@ -29,11 +28,16 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What running it came to. written, hashes: of targets and sources by name. files: the inputs, with sizes."""
+    """What running it came to.
+
+    written, hashes: of targets and sources by name. files: the inputs, with sizes. overflowed: by target, how many
+    values a cast has lost.
+    """
 
     written: Mapping[str, Written] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
     files: tuple[dict[str, Any], ...] = ()
+    overflowed: Mapping[str, int] = field(default_factory=dict)
 
 
 def account(job: Job, done: Done) -> Ledger:
@@ -75,7 +79,7 @@ def account(job: Job, done: Done) -> Ledger:
         missing=prepared.missing,
         unexpected=prepared.unexpected,
         absent_groups=prepared.absent,
-        notes=(*prepared.notes, *_overflows(ready)),
+        notes=(*prepared.notes, *_overflows(ready, done.overflowed)),
     )
 
 
@@ -87,11 +91,11 @@ def hash_of(name: str, ready: LaidOut, written: Mapping[str, Written]) -> str | 
     return written[name].hash if name in written else None
 
 
-def _overflows(ready: LaidOut) -> list[str]:
+def _overflows(ready: LaidOut, lost: Mapping[str, int]) -> list[str]:
     return [
-        f"{entry.name}: {sum(entry.storage.overflowed)} finite values became infinite in {entry.dtype}"
-        for entry in ready.entries.values()
-        if isinstance(entry.storage, Cast) and entry.storage.overflowed
+        f"{name}: {lost[name]} finite values became infinite in {entry.dtype}"
+        for name, entry in ready.entries.items()
+        if name in lost
     ]
 
 

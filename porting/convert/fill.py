@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Lock
 from typing import Any, NamedTuple, Self
@@ -35,12 +35,12 @@ class Way(NamedTuple):
 class Filled:
     """What filling came to, by tensors of the target and, hashes, of the source.
 
-    overflowed: counts of casts, as the storages of those who filled have them.
+    overflowed: by target, how many finite values a cast has made infinite or NaN; where none, it is not there.
     """
 
     written: dict[str, Written] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)
-    overflowed: dict[str, list[int]] = field(default_factory=dict)
+    overflowed: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values, from one process to another."""
@@ -60,10 +60,7 @@ class Filled:
         for name, hashed in other.hashes.items():
             if self.hashes.setdefault(name, hashed) != hashed:
                 raise FormatError(job.prepared.source.checkpoint.path, name, "was read twice, and differed")
-        for name, counts in other.overflowed.items():
-            storage = job.ready.entries[name].storage
-            if isinstance(storage, Cast):
-                storage.overflowed.extend(counts)
+        self.overflowed |= other.overflowed
 
 
 Fill = Callable[[Output, Job, Way, Progress | None], Filled]
@@ -71,7 +68,7 @@ Fill = Callable[[Output, Job, Way, Progress | None], Filled]
 
 
 class SourceHashes:
-    """Hashes source tensors as they are first touched, from several threads; each once, and with `none` none."""
+    """Hashes a source's tensors when first touched, from several threads; in a process each once, with `none` none."""
 
     def __init__(self, entries: Mapping[str, TensorEntry], algorithm: str) -> None:
         self._entries = entries
@@ -93,8 +90,11 @@ class SourceHashes:
         self.hashes[name] = f"{self._algorithm}:{state.hexdigest()}"
 
 
-def _sources(job: Job, hashes: SourceHashes) -> dict[str, Pieces]:
-    """The pieces of targets, the hashing of its sources before them where they are not its own bytes."""
+def _sources(job: Job, hashes: SourceHashes, overflowed: dict[str, int]) -> dict[str, Pieces]:
+    """The pieces of targets, the hashing of its sources before them where they are not its own bytes.
+
+    overflowed: filled as the pieces pass, as in Filled.
+    """
     tensors, entries = job.prepared.source.tensors, job.ready.entries
     records = {record.target: record for record in job.prepared.records}
 
@@ -104,7 +104,10 @@ def _sources(job: Job, hashes: SourceHashes) -> dict[str, Pieces]:
             for source in record.sources:
                 if source in tensors:
                     hashes.take(source)
-        yield from storage_pieces(entry.storage, entry.shape, entry.dtype.itemsize, at=at)
+        cast = replace(entry.storage, overflowed=[]) if isinstance(entry.storage, Cast) else None
+        yield from storage_pieces(cast or entry.storage, entry.shape, entry.dtype.itemsize, at=at)
+        if cast is not None and cast.overflowed:
+            overflowed[name] = sum(cast.overflowed)
 
     return {name: partial(pieces, name) for name in job.ready.layout.extents}
 
@@ -114,16 +117,14 @@ def fill_some(output: Opened, job: Job, names: Iterable[str], way: Way, step: Pr
 
     names: as for fill_tensors. Raises: FormatError if what is read back differs.
     """
-    layout = job.ready.layout
+    layout, filled = job.ready.layout, Filled()
     hashes = SourceHashes(job.prepared.source.tensors, way.algorithm)
-    sources = _sources(job, hashes)
+    sources = _sources(job, hashes, filled.overflowed)
     written = fill_tensors(output, layout, sources, names, algorithm=way.algorithm, threads=way.threads, progress=step)
     bad = read_back(output, layout, written, threads=way.threads, progress=step) if way.verify else []
     if bad:
         raise FormatError(job.target, bad[0], "what was read back is not what was written: faulty disk or memory")
-    casts = ((name, job.ready.entries[name].storage) for name in written)
-    overflowed = {name: cast.overflowed for name, cast in casts if isinstance(cast, Cast) and cast.overflowed}
-    return Filled(written, hashes.hashes, overflowed)
+    return replace(filled, written=written, hashes=hashes.hashes)
 
 
 def fill_here(output: Output, job: Job, way: Way, step: Progress | None) -> Filled:

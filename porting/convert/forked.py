@@ -15,8 +15,10 @@ import sys
 import traceback
 import warnings
 from array import array
-from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from select import select
+from typing import Any, BinaryIO, NoReturn, Self
 
 from porting.backends.message import decode_error, encode_error
 from porting.checkpoint.output import Output
@@ -27,6 +29,11 @@ from porting.errors import FormatError, PortError
 
 LEAST = 32 << 20
 """Bytes of a checkpoint for which two processes are worth it."""
+
+PERIOD = 0.1
+"""Seconds between looks at how far the fork is, while there is nothing else to do."""
+
+INTERRUPTED = 130
 
 _THREADED = ("torch", "tensorflow", "mindspore", "onnxruntime", "ray")
 """Modules whose threads a fork would lack while it holds their locks."""
@@ -43,11 +50,18 @@ class Turns:
     The system moves the position and reads as one, as POSIX wants it, only of files that were opened by a path.
     """
 
-    def __init__(self, count: int) -> None:
-        made = os.memfd_create("turns")
-        os.write(made, array("I", range(count)))
-        self._fd = os.open(f"/proc/self/fd/{made}", os.O_RDONLY | os.O_CLOEXEC)
-        os.close(made)
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    @classmethod
+    def made(cls, count: int) -> Self | None:
+        """So many; None where the system has no such files."""
+        try:
+            with os.fdopen(os.memfd_create("turns"), "wb", buffering=0) as file:
+                file.write(array("I", range(count)))
+                return cls(os.open(f"/proc/self/fd/{file.fileno()}", os.O_RDONLY | os.O_CLOEXEC))
+        except OSError:
+            return None
 
     def __iter__(self) -> Iterator[int]:
         size = array("I").itemsize
@@ -82,77 +96,149 @@ class Both:
             self._told = theirs
 
 
+class _Gone(Exception):  # noqa: N818 - no error of anybody's
+    """The fork has ended, and there are turns left."""
+
+
 def fill_forked(output: Output, job: Job, way: Way, step: Progress | None) -> Filled:
     """As fill_here, from two processes if this one may be forked and there is enough to do.
 
     Raises: what either raised; FormatError if the fork was killed.
     """
     layout = job.ready.layout
-    if layout.nbytes < LEAST or not possible():
+    names, both, alone = largest_first(layout, layout.extents), Both(step), way._replace(threads=1)
+    turns = Turns.made(len(names)) if layout.nbytes >= LEAST and possible() else None
+    parent = os.getpid()
+
+    def share(mine: Iterable[int], tell: Progress) -> Filled:
+        return fill_some(output, job, map(names.__getitem__, mine), alone, tell)
+
+    def tell(count: int) -> None:
+        if os.getppid() != parent:  # it was killed: what is written here will have no name
+            os._exit(1)
+        both.other(count)
+
+    started = None if turns is None else _fork(lambda: share(turns, tell), turns)
+    if turns is None or started is None:
         return fill_here(output, job, way, step)
-    names = largest_first(layout, layout.extents)
-    turns, both, alone = Turns(len(names)), Both(step), way._replace(threads=1)
-    child, pipe = _fork(
-        lambda mine: fill_some(output, job, map(names.__getitem__, mine), alone, both.other).to_json(), turns
-    )
+    child, pipe = started
+    filled, told = Filled(), b""
     try:
         with pipe, sound_beside(job, way):
-            filled = fill_some(output, job, map(names.__getitem__, turns), alone, both)
-            told = pipe.read()
-    except BaseException:
-        os.kill(child, signal.SIGKILL)
-        raise
+            try:
+                with suppress(_Gone):
+                    filled = share(_while_runs(pipe, turns), both)
+                told = _heard(pipe, both)
+            except BaseException:
+                with suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+                raise
     finally:
         turns.close()
-        _, status = os.waitpid(child, 0)
-    if status:
-        end = signal.strsignal(os.WTERMSIG(status)) if os.WIFSIGNALED(status) else "interrupted"
-        raise FormatError(job.target, "", f"one of the two processes that filled it ended: {end}")
-    both(0)
-    filled.add(Filled.from_json(_understood(json.loads(told))), job)
+        end = _reaped(child)
+    filled.add(_understood(told, end, job), job)
     return filled
 
 
-def _fork(work: Callable[[Iterator[int]], dict[str, Any]], turns: Turns) -> tuple[int, BinaryIO]:
-    """Start the other process. work: what it does with its turns. Returns its number, and the pipe on which it tells.
+def _fork(work: Callable[[], Filled], turns: Turns) -> tuple[int, BinaryIO] | None:
+    """Start the other process. Returns its number, and the pipe on which it tells; None if the system has no room.
 
-    Everything it has is a copy of ours that only we clean up, so it ends where it stands.
+    Everything that it has is a copy of ours that only we clean up, so it ends where it stands.
     """
-    parent, (reading, writing) = os.getpid(), os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of OpenBLAS's threads, which it stops around a fork
-        child = os.fork()
-    if child:
+    reading, writing = os.pipe()
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # until the fork cannot unwind our stack
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of OpenBLAS's threads, which it stops around a fork
+            child = os.fork()
+        if not child:
+            _run(work, turns, (reading, writing), masked)
+    except OSError:
+        os.close(reading)
         os.close(writing)
-        return child, os.fdopen(reading, "rb")
+        turns.close()
+        return None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
+    os.close(writing)
+    return child, os.fdopen(reading, "rb", buffering=0)
+
+
+def _run(work: Callable[[], Filled], turns: Turns, pipe: tuple[int, int], masked: Iterable[int]) -> NoReturn:
+    """All that the fork does."""
     code = 1
     try:
-        os.close(reading)
-        said = _said(lambda: work(turn for turn in turns if os.getppid() == parent))
+        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
+        sys.stdout = sys.stderr = os.fdopen(2, "w", closefd=False)  # a progress bar's have locks that nobody opens here
+        os.close(pipe[0])
+        said = _said(work)
         if "done" not in said:
             turns.stop()
-        with os.fdopen(writing, "wb") as pipe:
-            pipe.write(json.dumps(said).encode())
+        with os.fdopen(pipe[1], "wb") as out:
+            out.write(json.dumps(said).encode())
         code = 0
+    except KeyboardInterrupt:
+        code = INTERRUPTED
     finally:
         os._exit(code)
 
 
-def _said(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _said(work: Callable[[], Filled]) -> dict[str, Any]:
     """What came of it, as JSON values."""
     try:
-        return {"done": work()}
+        return {"done": work().to_json()}
     except PortError as error:
         return {"refused": encode_error(error)}
     except Exception:  # noqa: BLE001 - a bug is told with its traceback where somebody sees it
         return {"failed": traceback.format_exc()}
 
 
-def _understood(said: dict[str, Any]) -> dict[str, Any]:
-    """What was done. Raises: what was raised."""
+def _while_runs(pipe: BinaryIO, turns: Turns) -> Iterator[int]:
+    """Our turns. Raises: _Gone if there is one that the fork, which had ended before, has left."""
+    given = iter(turns)
+    while True:
+        ended = bool(select([pipe], [], [], 0)[0])
+        turn = next(given, None)
+        if turn is None:
+            return
+        if ended:
+            raise _Gone
+        yield turn
+
+
+def _heard(pipe: BinaryIO, both: Both) -> bytes:
+    """What the fork says when it ends."""
+    told = b""
+    while True:
+        while not select([pipe], [], [], PERIOD)[0]:
+            both(0)
+        part = pipe.read(1 << 16)
+        if not part:
+            both(0)
+            return told
+        told += part
+
+
+def _reaped(child: int) -> str:
+    """How the fork ended."""
+    try:
+        _, status = os.waitpid(child, 0)
+    except ChildProcessError:  # who started us wants to hear of no child's end, and neither do we then
+        return "nobody knows how"
+    if os.WIFSIGNALED(status):
+        return signal.strsignal(os.WTERMSIG(status)) or f"signal {os.WTERMSIG(status)}"
+    code = os.waitstatus_to_exitcode(status)
+    return "interrupted" if code == INTERRUPTED else f"exit code {code}"
+
+
+def _understood(told: bytes, end: str, job: Job) -> Filled:
+    """What the fork did. Raises: what it raised; FormatError if it did not come to say anything."""
+    try:
+        said = json.loads(told)
+    except ValueError:
+        raise FormatError(job.target, "", f"one of the two processes that filled it ended: {end}") from None
     if "refused" in said:
         raise decode_error(said["refused"])
     if "failed" in said:
         raise RuntimeError(said["failed"])
-    done: dict[str, Any] = said["done"]
-    return done
+    return Filled.from_json(said["done"])

@@ -34,7 +34,7 @@ def run(
         filled = fill(output, job, way, step)
         finish(output, ready.layout, filled.written)
         _copies(prepared.records, ready, filled.written, filled.hashes)
-        done = Done(filled.written, filled.hashes, _input_files(prepared, way.algorithm))
+        done = Done(filled.written, filled.hashes, _input_files(prepared, way.algorithm), filled.overflowed)
         ledger = replace(account(job, done), verified=way.verify)
         output.write(len(names), 0, ledger.to_json().encode())
         output.commit()

@@ -11,9 +11,11 @@ from made import as_modelzoo, google_bert, load, save
 
 from porting.checkpoint.dtypes import DTYPES
 from porting.checkpoint.pieces import storage_pieces
+from porting.checkpoint.registry import read
 from porting.checkpoint.write import as_entry
 from porting.convert.cast import cast
 from porting.convert.convert import convert
+from porting.convert.stats import tensor_stats
 from porting.errors import UsageError
 from porting.testing.formats import random_bits
 
@@ -66,6 +68,20 @@ def test_overflow_is_noted(tmp_path: Path) -> None:
     assert ledger.notes == (
         "bert.bert.bert_embedding_lookup.embedding_table: 2 finite values became infinite in float16",
     )
+
+
+def test_elements_that_end_where_no_unpacked_part_does(tmp_path: Path) -> None:
+    """A deflated tensor comes in parts of any length."""
+    arrays = google_bert(layers=1, hidden=384, vocab=4001)
+    np.savez_compressed(tmp_path / "a.npz", **arrays)
+    convert(tmp_path / "a.npz", tmp_path / "out", to="modelzoo", format="safetensors", dtype="float16")
+    got = load(tmp_path / "out")
+    for name, value in as_modelzoo(arrays).items():
+        assert got[name].tobytes() == value.astype(np.float16).tobytes(), name
+    name = "bert/embeddings/word_embeddings"
+    known = tensor_stats(read(tmp_path / "a.npz")[name])
+    assert known is not None
+    assert known.high == arrays[name].max()
 
 
 def test_integers_are_never_cast(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ whatever the size, and nothing is left behind. It costs disk for as long as the 
 
 from __future__ import annotations
 
-import os
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -49,20 +48,18 @@ class Inflated:
             return self._mapped
 
     def _unpack(self) -> MappedFile:
-        fd, name = tempfile.mkstemp(prefix="porting-")
         try:
-            with os.fdopen(fd, "wb") as out:
+            with tempfile.TemporaryFile(prefix="porting-") as out:
                 for piece in self.archive.pieces(self.member):
                     out.write(piece)
-            return MappedFile(Path(name))
+                out.flush()
+                return MappedFile(Path(f"/dev/fd/{out.fileno()}"))
         except OSError as error:
             raise FormatError(
                 self.archive.file.path,
                 self.member.name,
                 f"no room to unpack {self.member.size} bytes in {tempfile.gettempdir()}: {error.strerror}",
             ) from None
-        finally:
-            Path(name).unlink(missing_ok=True)
 
     def release(self) -> None:
         """Drop the pages, not the unpacked bytes: unpacking again would cost more than the disk does."""
@@ -89,7 +86,10 @@ class InflatedTensor:
         return np.ndarray(self.shape, self.dtype.numpy(), raw, self.offset, self.strides)[box]
 
     def pieces(self, piece: int, at: int = 0) -> Iterator[Array]:
-        """The bytes in order, about `piece` at a time: a row-major tensor is unpacked as it goes, without a file."""
+        """The bytes in order, about `piece` at a time: a row-major tensor is unpacked as it goes, without a file.
+
+        Whole elements at a time, as those of other storages, wherever the unpacked parts end.
+        """
         if self.strides is not None:
             yield from storage_pieces(
                 Mapped(self.source.mapped(), self.offset, self.shape, self.dtype, self.strides),
@@ -99,13 +99,16 @@ class InflatedTensor:
                 at=at,
             )
             return
-        skip, left = self.offset, prod(self.shape) * self.dtype.itemsize
+        skip, left, rest = self.offset, prod(self.shape) * self.dtype.itemsize, np.empty(0, np.uint8)
         for data in self.source.archive.pieces(self.source.member, piece):
             part = np.frombuffer(data, np.uint8)[skip : skip + left]
             skip = max(0, skip - len(data))
             left -= part.size
-            if part.size:
-                yield part
+            part = np.concatenate([rest, part]) if rest.size else part
+            whole = part.size - part.size % self.dtype.itemsize
+            rest = part[whole:].copy()
+            if whole:
+                yield part[:whole]
 
     def release(self) -> None:
         """Give back the pages of the unpacked bytes."""
