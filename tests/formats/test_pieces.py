@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import porting
+from porting.checkpoint.output import WRITE, put
 from porting.checkpoint.pieces import READ, storage_pieces
+from porting.checkpoint.scratch import NEAR, PAGE, Scratch
 from porting.errors import FormatError
 
 SMALLEST = READ // 64
@@ -46,3 +48,38 @@ def test_a_file_that_is_cut_while_it_is_read_is_an_error(tmp_path: Path) -> None
         FormatError, match=rf"a\.safetensors: offset {whole - READ // 2}: wanted {READ // 2} more bytes"
     ):
         list(pieces)
+
+
+@given(st.integers(0, 1 << 40), st.none() | st.integers(0, 1 << 40), st.lists(st.integers(1, 5 * PAGE), min_size=1))
+def test_a_buffer_lies_in_its_page_as_its_bytes_will_in_the_file(at: int, source: int | None, sizes: list[int]) -> None:
+    """And never a little above where they are read from, modulo a page; what is taken is writable and as long."""
+    scratch = Scratch()
+    for size in sizes:
+        buffer = scratch.take(size, at, source)
+        buffer[:] = 7
+        address = buffer.ctypes.data
+        assert buffer.size == size
+        assert (address - at) % 64 == 0
+        assert source is not None or (address - at) % PAGE == 0
+        assert source is None or not 0 < (address - source) % PAGE < NEAR
+        at, source = at + size, None if source is None else source + size
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 3 * WRITE), st.integers(1, 3 * WRITE))
+def test_writes_end_at_multiples_of_their_size(tmp_path_factory, offset: int, count: int) -> None:
+    values = np.random.default_rng(count).integers(0, 256, count, np.uint8)
+    path = tmp_path_factory.mktemp("put") / "f"
+    calls: list[tuple[int, int]] = []
+
+    def pwrite(fd: int, data: memoryview, at: int) -> int:
+        calls.append((at, len(data)))
+        return real(fd, data, at)
+
+    real = os.pwrite
+    with path.open("wb") as file, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "pwrite", pwrite)
+        put(file.fileno(), offset, values)
+    assert path.read_bytes() == bytes(offset) + values.tobytes()
+    assert all((at + size) % WRITE == 0 for at, size in calls[:-1])
+    assert all(0 < size <= WRITE for _, size in calls)
