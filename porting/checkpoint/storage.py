@@ -92,8 +92,16 @@ class MappedFile:
         return self.view[offset : offset + length]
 
     def array(self, offset: int, length: int, place: str) -> Array:
-        """The same bytes as a uint8 array."""
+        """The same bytes as a uint8 array.
+
+        Raises: FormatError also if the file has been cut since, for the system ends a process that reads on there.
+        """
         self.bytes(offset, length, place)
+        now = os.fstat(self.fd).st_size
+        if offset + length > now:
+            raise FormatError(
+                self.path, place, f"wanted {length} bytes at offset {offset}, the file was cut and has {now}"
+            )
         return self._buffer[offset : offset + length]
 
     def read_into(self, offset: int, buffer: Array) -> None:

@@ -15,6 +15,7 @@ import porting
 from porting.checkpoint.output import WRITE, put
 from porting.checkpoint.pieces import READ, storage_pieces
 from porting.checkpoint.scratch import NEAR, PAGE, Scratch
+from porting.checkpoint.storage import Permuted
 from porting.errors import FormatError
 
 SMALLEST = READ // 64
@@ -47,6 +48,19 @@ def test_a_file_that_is_cut_while_it_is_read_is_an_error(tmp_path: Path) -> None
     with pytest.raises(
         FormatError, match=rf"a\.safetensors: offset {whole - READ // 2}: wanted {READ // 2} more bytes"
     ):
+        list(pieces)
+
+
+def test_a_file_that_is_cut_while_it_is_transposed_is_an_error(tmp_path: Path) -> None:
+    """Between two pieces: within one, nobody can tell."""
+    values = np.arange(1 << 20, dtype=np.float32).reshape(2048, 512)
+    porting.write(tmp_path / "a.npz", {"w": values}, format="npz")
+    storage = Permuted(porting.read(tmp_path / "a.npz")["w"].storage, values.shape, (1, 0))
+    pieces = storage_pieces(storage, (512, 2048), 4, 1 << 20)
+    first = next(iter(pieces)).copy()
+    assert first.tobytes() == np.ascontiguousarray(values.T).tobytes()[: first.size]
+    os.truncate(tmp_path / "a.npz", 1 << 20)
+    with pytest.raises(FormatError, match=rf"a\.npz: .*: wanted 4194304 bytes .*, the file was cut and has {1 << 20}$"):
         list(pieces)
 
 
