@@ -17,7 +17,7 @@ import warnings
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from select import select
+from select import POLLIN, poll
 from typing import Any, BinaryIO, NoReturn, Self
 
 from porting.backends.message import decode_error, encode_error
@@ -34,6 +34,7 @@ PERIOD = 0.1
 """Seconds between looks at how far the fork is, while there is nothing else to do."""
 
 INTERRUPTED = 130
+"""Exit code of the fork after Ctrl-C."""
 
 _THREADED = ("torch", "tensorflow", "mindspore", "onnxruntime", "ray")
 """Modules whose threads a fork would lack while it holds their locks."""
@@ -197,7 +198,7 @@ def _while_runs(pipe: BinaryIO, turns: Turns) -> Iterator[int]:
     """Our turns. Raises: _Gone if there is one that the fork, which had ended before, has left."""
     given = iter(turns)
     while True:
-        ended = bool(select([pipe], [], [], 0)[0])
+        ended = _tells(pipe, 0)
         turn = next(given, None)
         if turn is None:
             return
@@ -206,11 +207,18 @@ def _while_runs(pipe: BinaryIO, turns: Turns) -> Iterator[int]:
         yield turn
 
 
+def _tells(pipe: BinaryIO, seconds: float) -> bool:
+    """Whether something can be read from the pipe, its end too, waiting for that at most so long."""
+    watch = poll()
+    watch.register(pipe, POLLIN)
+    return bool(watch.poll(1000 * seconds))
+
+
 def _heard(pipe: BinaryIO, both: Both) -> bytes:
     """What the fork says when it ends."""
     told = b""
     while True:
-        while not select([pipe], [], [], PERIOD)[0]:
+        while not _tells(pipe, PERIOD):
             both(0)
         part = pipe.read(1 << 16)
         if not part:
