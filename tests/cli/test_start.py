@@ -101,3 +101,19 @@ def test_every_command_explains_itself(words: list[str], port: Port) -> None:
 )
 def test_bench_without_a_command_runs(words, meant):
     assert _spelled_out(words) == meant
+
+
+def test_ctrl_c_while_modules_are_imported_is_one_line() -> None:
+    code = """
+import sys
+class Interrupts:
+    def find_spec(self, name, *rest):
+        if name == "typer":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupts())
+from porting.cli import main
+main()
+"""
+    ran = subprocess.run([sys.executable, "-c", code, "inspect", "x"], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (130, "")
+    assert ran.stderr == "port: error: interrupted; nothing was left behind\n"
