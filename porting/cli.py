@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
-from porting.errors import Interrupted, PortError
+from porting.errors import INTERRUPTED, Interrupted, PortError
 from porting.terminal import fail
 
 if TYPE_CHECKING:
@@ -81,10 +81,6 @@ def _spelled_out(words: list[str]) -> list[str]:
     return ["bench", "run", *words[1:]] if short else words
 
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, by the convention of shells: 128 and the number of the signal."""
-
-
 def main() -> None:
     """Run the command. A user's mistake is one line and exit code 2; a bug keeps its traceback."""
     gc.set_threshold(200_000)  # imports and plans make many objects and no garbage
@@ -94,13 +90,11 @@ def main() -> None:
     except PortError as error:
         fail(str(error))
         sys.exit(INTERRUPTED if isinstance(error, Interrupted) else 2)
-    except KeyboardInterrupt:  # before there is a command
-        fail("interrupted; nothing was left behind")
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
+            raise
+        fail("interrupted; nothing was left behind")  # of a KeyboardInterrupt Typer has shown nothing
         sys.exit(INTERRUPTED)
-    except SystemExit as stop:
-        if stop.code == INTERRUPTED:  # Typer has caught the KeyboardInterrupt and shown nothing
-            fail("interrupted; nothing was left behind")
-        raise
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)

@@ -46,6 +46,10 @@ class UsageError(PortError):
     """Arguments that contradict each other or ask for what does not exist."""
 
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, by the convention of shells: 128 and the number of the signal."""
+
+
 class Interrupted(PortError):  # noqa: N818 - what it says
     """Ctrl-C, told by what knows what it has left behind."""
 

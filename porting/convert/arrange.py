@@ -106,15 +106,12 @@ class Arranged(NamedTuple):
         scratch = Scratch()
         for box in row_boxes(self.dims, self.dtype.itemsize, piece * LARGER if large else piece):
             part = self.read_unfolded(box)
-            if part.flags.c_contiguous:
-                yield pack(part)
+            out = None if part.flags.c_contiguous else scratch.take(part.nbytes, at)
+            if large and out is not None:
+                self._in_bands(part, out)
+                yield out
             else:
-                out = scratch.take(part.nbytes, at)
-                if large:
-                    self._in_bands(part, out)
-                    yield out
-                else:
-                    yield pack(part, out)
+                yield pack(part, out)
             at += part.nbytes
 
     def _in_bands(self, part: Array, out: Array) -> None:

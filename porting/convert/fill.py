@@ -117,14 +117,14 @@ def fill_some(output: Opened, job: Job, names: Iterable[str], way: Way, step: Pr
 
     names: as for fill_tensors. Raises: FormatError if what is read back differs.
     """
-    layout, filled = job.ready.layout, Filled()
+    layout, overflowed = job.ready.layout, dict[str, int]()
     hashes = SourceHashes(job.prepared.source.tensors, way.algorithm)
-    sources = _sources(job, hashes, filled.overflowed)
+    sources = _sources(job, hashes, overflowed)
     written = fill_tensors(output, layout, sources, names, algorithm=way.algorithm, threads=way.threads, progress=step)
     bad = read_back(output, layout, written, threads=way.threads, progress=step) if way.verify else []
     if bad:
         raise FormatError(job.target, bad[0], "what was read back is not what was written: faulty disk or memory")
-    return replace(filled, written=written, hashes=hashes.hashes)
+    return Filled(written, hashes.hashes, overflowed)
 
 
 def fill_here(output: Output, job: Job, way: Way, step: Progress | None) -> Filled:

@@ -25,16 +25,13 @@ from porting.checkpoint.output import Output
 from porting.checkpoint.stream import largest_first
 from porting.convert.account import Job
 from porting.convert.fill import Filled, Progress, Way, fill_here, fill_some, sound_beside
-from porting.errors import FormatError, PortError
+from porting.errors import INTERRUPTED, FormatError, PortError
 
 LEAST = 32 << 20
 """Bytes of a checkpoint for which two processes are worth it."""
 
 PERIOD = 0.1
 """Seconds between looks at how far the fork is, while there is nothing else to do."""
-
-INTERRUPTED = 130
-"""Exit code of the fork after Ctrl-C."""
 
 _THREADED = ("torch", "tensorflow", "mindspore", "onnxruntime", "ray")
 """Modules whose threads a fork would lack while it holds their locks."""
@@ -108,21 +105,21 @@ def fill_forked(output: Output, job: Job, way: Way, step: Progress | None) -> Fi
     """
     layout = job.ready.layout
     names, both, alone = largest_first(layout, layout.extents), Both(step), way._replace(threads=1)
-    turns = Turns.made(len(names)) if layout.nbytes >= LEAST and possible() else None
     parent = os.getpid()
 
-    def share(mine: Iterable[int], tell: Progress) -> Filled:
-        return fill_some(output, job, map(names.__getitem__, mine), alone, tell)
+    def share(turns: Iterable[int], count: Progress) -> Filled:
+        return fill_some(output, job, map(names.__getitem__, turns), alone, count)
 
-    def tell(count: int) -> None:
+    def count(done: int) -> None:
         if os.getppid() != parent:  # it was killed: what is written here will have no name
             os._exit(1)
-        both.other(count)
+        both.other(done)
 
-    started = None if turns is None else _fork(lambda: share(turns, tell), turns)
-    if turns is None or started is None:
+    worth = layout.nbytes >= LEAST and possible()
+    started = _fork(lambda turns: share(turns, count), len(names)) if worth else None
+    if started is None:
         return fill_here(output, job, way, step)
-    child, pipe = started
+    child, pipe, turns = started
     filled, told = Filled(), b""
     try:
         with pipe, sound_beside(job, way):
@@ -141,11 +138,15 @@ def fill_forked(output: Output, job: Job, way: Way, step: Progress | None) -> Fi
     return filled
 
 
-def _fork(work: Callable[[], Filled], turns: Turns) -> tuple[int, BinaryIO] | None:
-    """Start the other process. Returns its number, and the pipe on which it tells; None if the system has no room.
+def _fork(work: Callable[[Turns], Filled], count: int) -> tuple[int, BinaryIO, Turns] | None:
+    """Start the other process, which does what it gets of so many turns; None if the system has no room for it.
 
     Everything that it has is a copy of ours that only we clean up, so it ends where it stands.
+    Returns its number, the pipe on which it tells, and the turns.
     """
+    turns = Turns.made(count)
+    if turns is None:
+        return None
     reading, writing = os.pipe()
     masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # until the fork cannot unwind our stack
     try:
@@ -153,7 +154,7 @@ def _fork(work: Callable[[], Filled], turns: Turns) -> tuple[int, BinaryIO] | No
             warnings.simplefilter("ignore", DeprecationWarning)  # of OpenBLAS's threads, which it stops around a fork
             child = os.fork()
         if not child:
-            _run(work, turns, (reading, writing), masked)
+            _run(lambda: work(turns), turns, (reading, writing), masked)
     except OSError:
         os.close(reading)
         os.close(writing)
@@ -162,7 +163,7 @@ def _fork(work: Callable[[], Filled], turns: Turns) -> tuple[int, BinaryIO] | No
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, masked)
     os.close(writing)
-    return child, os.fdopen(reading, "rb", buffering=0)
+    return child, os.fdopen(reading, "rb", buffering=0), turns
 
 
 def _run(work: Callable[[], Filled], turns: Turns, pipe: tuple[int, int], masked: Iterable[int]) -> NoReturn:

@@ -50,14 +50,41 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save(tmp_path_factory.mktemp("forked") / "bert.ckpt", google_bert(layers=3, hidden=64), "tf-bundle")
 
 
-def forked(code: str, source: Path, out: Path, *, forks: int = 1, **choices: object) -> dict[str, Any]:
-    """What a process says that converts with a fork of it, after `code` was run in it."""
-    script = [sys.executable, "-c", PRELUDE + code + CONVERT, str(source), str(out), json.dumps(choices)]
-    done = subprocess.run(script, capture_output=True, text=True, check=False, timeout=120)
+def script(code: str, source: Path, out: Path, convert: str = CONVERT, **choices: object) -> list[str]:
+    """A process that converts with a fork of it, after `code` was run in it."""
+    return [sys.executable, "-c", PRELUDE + code + convert, str(source), str(out), json.dumps(choices)]
+
+
+def ran(words: list[str], **environment: str) -> tuple[dict[str, Any], str]:
+    """What it says at its end, and its standard error."""
+    place = {**os.environ, **environment}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120, env=place)
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    assert found["forks"] == forks
+    return json.loads(done.stdout.splitlines()[-1]), done.stderr
+
+
+def forked(code: str, source: Path, out: Path, **choices: object) -> dict[str, Any]:
+    """What a process says that did fork."""
+    found, _ = ran(script(code, source, out, **choices))
+    assert found["forks"] == 1
     return found
+
+
+def logged(log: Path, pause: float) -> str:
+    """Code for a process that writes down who fills which tensor, and is slow at it."""
+    return f"""
+def told(output, layout, name, *rest):
+    with open({str(log)!r}, "a") as file:
+        file.write(f"{{os.getpid()}} {{name}}\\n")
+    time.sleep({pause})
+    return one(output, layout, name, *rest)
+stream._one = told
+"""
+
+
+def lines_of(log: Path) -> list[list[str]]:
+    """Pairs of a process and a tensor, as far as they are written down."""
+    return [line.split() for line in log.read_text().splitlines()] if log.exists() else []
 
 
 @pytest.mark.parametrize("choices", [{}, {"verify": False}, {"verify": False, "hash": "none"}, {"hash": "sha256"}])
@@ -74,19 +101,10 @@ def test_the_same_bytes_as_by_threads(kind: str, choices: dict[str, object], ber
 
 def test_both_processes_fill(bert: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    tell = f"""
-def told(output, layout, name, *rest):
-    with open({str(log)!r}, "a") as file:
-        file.write(f"{{os.getpid()}} {{name}}\\n")
-    time.sleep(0.01)
-    return one(output, layout, name, *rest)
-stream._one = told
-"""
-    forked(tell, bert, tmp_path / "out.ckpt")
-    lines = [line.split() for line in log.read_text().splitlines()]
-    names = [name for _, name in lines]
+    forked(logged(log, 0.01), bert, tmp_path / "out.ckpt")
+    names = [name for _, name in lines_of(log)]
     assert sorted(names) == sorted(porting.read(tmp_path / "out.ckpt"))
-    assert len({pid for pid, _ in lines}) == 2
+    assert len({pid for pid, _ in lines_of(log)}) == 2
 
 
 def test_what_a_cast_loses_is_counted_in_both(tmp_path: Path) -> None:
@@ -126,8 +144,8 @@ def test_a_fork_that_fails_is_told(what: str, says: str, bert: Path, tmp_path: P
 
 
 def test_a_bug_in_the_fork_keeps_its_traceback(bert: Path, tmp_path: Path) -> None:
-    script = [sys.executable, "-c", PRELUDE + FAILING.format("1 / 0") + CONVERT, str(bert), str(tmp_path / "o"), "{}"]
-    done = subprocess.run(script, capture_output=True, text=True, check=False, timeout=120)
+    words = script(FAILING.format("1 / 0"), bert, tmp_path / "o")
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 1
     assert "RuntimeError: Traceback" in done.stderr
     assert "ZeroDivisionError" in done.stderr
@@ -144,22 +162,13 @@ def test_where_this_process_fails_the_fork_is_ended(bert: Path, tmp_path: Path) 
 
 
 def test_a_fork_whose_process_was_killed_ends(bert: Path, tmp_path: Path) -> None:
-    pids = tmp_path / "pids"
-    slow = f"""
-def slow(output, layout, name, *rest):
-    with open({str(pids)!r}, "a") as file:
-        file.write(f"{{os.getpid()}}\\n")
-    time.sleep(0.2)
-    return one(output, layout, name, *rest)
-stream._one = slow
-"""
-    script = [sys.executable, "-c", PRELUDE + slow + CONVERT, str(bert), str(tmp_path / "out.ckpt"), "{}"]
-    running = subprocess.Popen(script)
+    log = tmp_path / "log"
+    running = subprocess.Popen(script(logged(log, 0.2), bert, tmp_path / "out.ckpt"))
     found: set[int] = set()
     while len(found) < 2:
         assert running.poll() is None
         time.sleep(0.02)
-        found = {int(line) for line in pids.read_text().split()} if pids.exists() else set()
+        found = {int(pid) for pid, *_ in lines_of(log)}
     running.kill()
     running.wait()
     (fork,) = found - {running.pid}
@@ -196,13 +205,11 @@ def refuse(*values):
 def test_threads_are_used_where_a_fork_cannot_be(why: str, bert: Path, tmp_path: Path) -> None:
     files = "before = len(os.listdir('/proc/self/fd'))\nimport atexit\n"
     files += "atexit.register(lambda: os.write(2, b'left %d' % (len(os.listdir('/proc/self/fd')) - before)))\n"
-    script = [sys.executable, "-c", PRELUDE + why + files + CONVERT, str(bert), str(tmp_path / "out.ckpt"), "{}"]
-    done = subprocess.run(script, capture_output=True, text=True, check=True, timeout=120)
-    said = json.loads(done.stdout)
+    said, errors = ran(script(why + files, bert, tmp_path / "out.ckpt"))
     assert said["forks"] == 0
     assert said["bytes"][0] == said["bytes"][1]
     assert (tmp_path / "out.ckpt").exists()
-    assert done.stderr == "left 0"
+    assert errors == "left 0"
 
 
 def test_where_nobody_hears_of_children(bert: Path, tmp_path: Path) -> None:
@@ -221,10 +228,9 @@ def test_the_end_of_the_fork_is_seen_before_all_is_done(bert: Path, tmp_path: Pa
     failing = FAILING.format("os.kill(os.getpid(), signal.SIGKILL)").replace("time.sleep(0.005)", "count.append(1)")
     tell = "count = []\nimport atexit\natexit.register(lambda: os.write(2, b'%d' % len(count)))\n"
     tell += failing.replace("return one(", "time.sleep(0.05); return one(")
-    script = [sys.executable, "-c", PRELUDE + tell + CONVERT, str(bert), str(tmp_path / "out.ckpt"), "{}"]
-    done = subprocess.run(script, capture_output=True, text=True, check=True, timeout=120)
-    assert "ended: Killed" in json.loads(done.stdout)["error"]
-    assert int(done.stderr) < len(porting.read(bert)) / 2
+    said, begun = ran(script(tell, bert, tmp_path / "out.ckpt"))
+    assert "ended: Killed" in said["error"]
+    assert int(begun) < len(porting.read(bert)) / 2
 
 
 def test_progress_goes_on_while_only_the_fork_works(bert: Path, tmp_path: Path) -> None:
@@ -240,9 +246,8 @@ stream._one = slow
 """
     timed = CONVERT.replace("steps.append(at)", "steps.append((time.monotonic(), *at))")
     timed = timed.replace("steps[-1]", "[b[0] - a[0] for a, b in zip(steps, steps[1:])]")
-    script = [sys.executable, "-c", PRELUDE + slow + timed, str(bert), str(tmp_path / "out.ckpt"), "{}"]
-    done = subprocess.run(script, capture_output=True, text=True, check=True, timeout=120)
-    gaps = json.loads(done.stdout)["bytes"]
+    said, _ = ran(script(slow, bert, tmp_path / "out.ckpt", timed))
+    gaps = said["bytes"]
     assert sum(gaps) > 1
     assert sum(gap for gap in gaps if gap > 0.5) < sum(gaps) / 2
 
@@ -265,11 +270,8 @@ def dying(self, *rest):
         os.kill(os.getpid(), signal.SIGKILL)
 Inflated._unpack = unpacking
 """
-    words = [str(tmp_path / "b.npz"), str(tmp_path / "out.ckpt"), "{}"]
-    script = [sys.executable, "-c", PRELUDE + killed + CONVERT, *words]
-    place = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
-    done = subprocess.run(script, capture_output=True, text=True, check=True, timeout=120, env=place)
-    assert "ended: Killed" in json.loads(done.stdout)["error"]
+    said, _ = ran(script(killed, tmp_path / "b.npz", tmp_path / "out.ckpt"), TMPDIR=str(tmp_path / "tmp"))
+    assert "ended: Killed" in said["error"]
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
