@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from porting.checkpoint.entry import TensorEntry
-from porting.checkpoint.pieces import in_step, storage_pieces
+from porting.checkpoint.pieces import entry_pieces, in_step
 
 
 def string_values(entry: TensorEntry) -> list[bytes]:
@@ -20,7 +20,7 @@ def equal_bits(one: TensorEntry, two: TensorEntry) -> bool:
     if one.dtype.kind == "string":
         return string_values(one) == string_values(two)
     pieces = in_step(
-        storage_pieces(one.storage, one.shape, one.dtype.itemsize),
-        storage_pieces(two.storage, two.shape, two.dtype.itemsize),
+        entry_pieces(one),
+        entry_pieces(two),
     )
     return all(np.array_equal(a, b) for a, b in pieces)

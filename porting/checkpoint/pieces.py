@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from porting.checkpoint.entry import TensorEntry
 from porting.checkpoint.scratch import Scratch
 from porting.checkpoint.storage import Array, Mapped, Storage
 from porting.checkpoint.tiles import pack
@@ -59,6 +60,11 @@ def storage_pieces(
             at += part.nbytes
     if not keep:
         storage.release()
+
+
+def entry_pieces(entry: TensorEntry, at: int = 0, *, keep: bool = False) -> Iterator[Array]:
+    """The bytes of an entry, as those of its storage."""
+    return storage_pieces(entry.storage, entry.shape, entry.dtype.itemsize, at=at, keep=keep)
 
 
 def _read(storage: Mapped, piece: int, at: int) -> Iterator[Array]:

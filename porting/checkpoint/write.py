@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from porting.checkpoint.dtypes import from_numpy
 from porting.checkpoint.entry import TensorEntry
 from porting.checkpoint.format import Format, Layout, TensorSpec, WriteOptions
 from porting.checkpoint.output import Output
-from porting.checkpoint.pieces import storage_pieces
+from porting.checkpoint.pieces import entry_pieces
 from porting.checkpoint.registry import format_named
 from porting.checkpoint.storage import Array, InMemory
 from porting.checkpoint.stream import Pieces, fill
@@ -28,11 +28,9 @@ class LaidOut(NamedTuple):
 
     def sources(self) -> dict[str, Pieces]:
         """The bytes of every tensor that the layout has a place for."""
-        return {name: partial(_pieces, entry) for name, entry in self.entries.items() if name in self.layout.extents}
-
-
-def _pieces(entry: TensorEntry, at: int) -> Iterator[Array]:
-    return storage_pieces(entry.storage, entry.shape, entry.dtype.itemsize, at=at)
+        return {
+            name: partial(entry_pieces, entry) for name, entry in self.entries.items() if name in self.layout.extents
+        }
 
 
 def as_entry(name: str, value: TensorEntry | Array) -> TensorEntry:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 
 from porting.checkpoint.entry import Checkpoint, TensorEntry
 from porting.checkpoint.output import Output
-from porting.checkpoint.pieces import storage_pieces
+from porting.checkpoint.pieces import entry_pieces, storage_pieces
 from porting.checkpoint.registry import format_named
 from porting.checkpoint.storage import Array
 from porting.checkpoint.stream import Opened, Pieces, Written, digest, fill_tensors, largest_first, read_back
@@ -85,7 +85,7 @@ class SourceHashes:
             self._taken.add(name)
         entry = self._entries[name]
         state = digest(self._algorithm)
-        for piece in storage_pieces(entry.storage, entry.shape, entry.dtype.itemsize, keep=True):
+        for piece in entry_pieces(entry, keep=True):
             state.update(piece)
         self.hashes[name] = f"{self._algorithm}:{state.hexdigest()}"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from porting.checkpoint.entry import Checkpoint, TensorEntry
-from porting.checkpoint.pieces import storage_pieces
+from porting.checkpoint.pieces import entry_pieces
 from porting.checkpoint.registry import format_named, read
 from porting.checkpoint.stream import digest
 from porting.convert.ledger import Ledger, Line, read_ledger
@@ -106,7 +106,7 @@ def hash_entry(entry: TensorEntry, algorithm: str) -> str:
         state = digest(algorithm)
     except KeyError:
         raise FormatError("", entry.name, f"hash {algorithm}: not known") from None
-    for piece in storage_pieces(entry.storage, entry.shape, entry.dtype.itemsize):
+    for piece in entry_pieces(entry):
         state.update(piece)
     return f"{algorithm}:{state.hexdigest()}"
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from porting.checkpoint.dtypes import DType
 from porting.checkpoint.entry import TensorEntry
-from porting.checkpoint.pieces import storage_pieces
+from porting.checkpoint.pieces import entry_pieces
 from porting.checkpoint.storage import Array, Box
 from porting.convert.sizes import Bound, axis_size, field_ranges, fill
 from porting.convert.table import Dialect, Group, Row
@@ -32,7 +32,7 @@ class Zeros(NamedTuple):
 
 def is_zero(entry: TensorEntry) -> bool:
     """Are all bits zero? Reads the tensor; a negative zero is not one, for it would not come back."""
-    return not any(piece.any() for piece in storage_pieces(entry.storage, entry.shape, entry.dtype.itemsize))
+    return not any(piece.any() for piece in entry_pieces(entry))
 
 
 class Zeroed(NamedTuple):

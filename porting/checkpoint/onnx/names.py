@@ -14,7 +14,7 @@ from porting.checkpoint.entry import Checkpoint, TensorEntry
 from porting.checkpoint.onnx.graph import Graph
 from porting.checkpoint.onnx.scopes import Naming, Slot, name_initializers
 from porting.checkpoint.onnx.tensor import Initializer
-from porting.checkpoint.pieces import storage_pieces
+from porting.checkpoint.pieces import entry_pieces
 from porting.checkpoint.storage import Mapped, Permuted, Storage, contiguous_strides
 
 
@@ -146,7 +146,7 @@ def same_values(a: TensorEntry, b: TensorEntry) -> bool:
         return False
     if a.dtype.kind == "string":
         return bool(np.array_equal(a.read(), b.read()))
-    pieces = (storage_pieces(entry.storage, entry.shape, entry.dtype.itemsize) for entry in (a, b))
+    pieces = map(entry_pieces, (a, b))
     equal = all(np.array_equal(one, two) for one, two in zip(*pieces, strict=True))
     a.storage.release()
     b.storage.release()
@@ -198,7 +198,7 @@ def _written_again(checkpoint: Checkpoint, raw: str, named: Iterable[TensorEntry
 def _fingerprint(entry: TensorEntry) -> tuple[str, bytes]:
     """Equal for a tensor and its transpose: dtype and how often each byte value occurs."""
     counts = np.zeros(256, np.int64)
-    for piece in storage_pieces(entry.storage, entry.shape, entry.dtype.itemsize):
+    for piece in entry_pieces(entry):
         counts += np.bincount(piece, minlength=256)
     entry.storage.release()
     return entry.dtype.name, counts.tobytes()
