@@ -102,6 +102,15 @@ class Layout:
         """Bytes of all tensors."""
         return sum(map(self.size, self.extents))
 
+    def in_order(self, names: Iterable[str]) -> list[str]:
+        """Tensors by their place in the files: in this order a disk writes in one direction.
+
+        >>> layout = Layout(("a", "b"), {"x": (Extent(1, 0, 2),), "y": (Extent(0, 4, 4),), "z": (Extent(0, 0, 4),)})
+        >>> layout.in_order("xyz")
+        ['z', 'y', 'x']
+        """
+        return sorted(names, key=lambda name: [(run.file, run.offset) for run in self.extents[name][:1]])
+
 
 @dataclass(frozen=True, slots=True)
 class WriteOptions:

@@ -62,6 +62,16 @@ def put(fd: int, offset: int, data: object) -> None:
         view, offset = view[done:], offset + done
 
 
+def release(fd: int, offset: int, nbytes: int) -> None:
+    """Have the system begin to write these bytes to the disk, and give back the memory of those that are there.
+
+    Nothing where it has no such call; a file system that refuses is left alone.
+    """
+    if hasattr(os, "posix_fadvise"):
+        with suppress(OSError):
+            os.posix_fadvise(fd, offset, nbytes, os.POSIX_FADV_DONTNEED)
+
+
 class Output:
     """The files of one checkpoint being written.
 
@@ -121,6 +131,10 @@ class Output:
     def read(self, file: int, offset: int, into: memoryview) -> int:
         """Read back what was written. Returns the number of bytes, fewer than asked at the end of the file."""
         return os.preadv(self.fds[file], [into], offset)
+
+    def release(self, file: int, offset: int, nbytes: int) -> None:
+        """See `release`."""
+        release(self.fds[file], offset, nbytes)
 
     def sync(self) -> None:
         """Wait until what was written is on the disk. Raises: FormatError."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from porting.checkpoint.output import explain, put
+from porting.checkpoint.output import explain, put, release
 from porting.errors import FormatError
 
 
@@ -39,6 +39,10 @@ class Parts:
     def read(self, file: int, offset: int, into: memoryview) -> int:
         """As Output.read."""
         return os.preadv(self._fds[file], [into], offset)
+
+    def release(self, file: int, offset: int, nbytes: int) -> None:
+        """As Output.release."""
+        release(self._fds[file], offset, nbytes)
 
     def close(self) -> None:
         """Close them."""

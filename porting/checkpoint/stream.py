@@ -5,11 +5,13 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from typing import Any, NamedTuple, Protocol
+from threading import Lock
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 from porting.checkpoint.format import Extent, Layout
 from porting.checkpoint.output import Output
 from porting.checkpoint.pieces import READ, nibbles
+from porting.checkpoint.release import Release
 from porting.checkpoint.scratch import Scratch
 from porting.checkpoint.storage import Array
 
@@ -23,6 +25,7 @@ class Opened(Protocol):
 
     def write(self, file: int, offset: int, data: object) -> None: ...
     def read(self, file: int, offset: int, into: memoryview) -> int: ...
+    def release(self, file: int, offset: int, nbytes: int) -> None: ...
 
 
 class Digest(Protocol):
@@ -112,19 +115,14 @@ def _named(algorithm: str, state: Digest | None) -> str | None:
 
 
 def read_back(
-    output: Opened,
-    layout: Layout,
-    written: Mapping[str, Written],
-    *,
-    threads: int = 2,
-    progress: Callable[[int], None] | None = None,
+    output: Opened, layout: Layout, written: Mapping[str, Written], *, progress: Callable[[int], None] | None = None
 ) -> list[str]:
     """Names of the tensors whose bytes in the output are not those that were meant, by their hash, which all have.
 
     Reads through the system's page cache: it shows what the file holds, not what the disk has stored.
     """
 
-    def one(name: str) -> bool:
+    def good(name: str) -> bool:
         wanted = written[name].stored or ""
         state = digest(wanted.partition(":")[0])
         scratch = Scratch()
@@ -142,10 +140,7 @@ def read_back(
                     progress(got)
         return wanted.endswith(":" + state.hexdigest())
 
-    if threads == 1:
-        return [name for name in written if not one(name)]
-    with ThreadPoolExecutor(threads) as pool:
-        return [name for name, good in zip(written, pool.map(one, written), strict=True) if not good]
+    return [name for name in written if not good(name)]
 
 
 def fill(
@@ -163,24 +158,23 @@ def fill(
     progress: called with the number of bytes just written.
     Raises: what writing or a source raises; after the first failure no thread begins another tensor.
     """
+
+    def some(names: Iterator[str]) -> dict[str, Written]:
+        parts = fill_tensors(output, layout, sources, names, algorithm=algorithm, progress=progress)
+        return {name: one for part in parts for name, one in part.items()}
+
     begin(output, layout)
-    names = largest_first(layout, sources)
-    done = fill_tensors(output, layout, sources, names, algorithm=algorithm, threads=threads, progress=progress)
+    done = {name: one for some in by_threads(some, layout.in_order(sources), threads) for name, one in some.items()}
     finish(output, layout, done)
     return done
 
 
 def begin(output: Output, layout: Layout) -> None:
     """Take the room that the files want, and write the bytes that are known before any tensor is read."""
-    for file in range(len(layout.files)):
-        output.reserve(file, _end(layout, file))
+    for file, end in _ends(layout).items():
+        output.reserve(file, end)
     for patch in layout.fixed:
         output.write(patch.file, patch.offset, patch.data)
-
-
-def largest_first(layout: Layout, names: Iterable[str]) -> list[str]:
-    """The order in which several that fill an output end at about the same time."""
-    return sorted(names, key=layout.size, reverse=True)
 
 
 def fill_tensors(
@@ -190,23 +184,58 @@ def fill_tensors(
     names: Iterable[str],
     *,
     algorithm: str = "xxh3_128",
-    threads: int = 2,
     progress: Callable[[int], None] | None = None,
-) -> dict[str, Written]:
-    """Write the bytes of some of the layout's tensors. As `fill`.
+) -> Iterator[dict[str, Written]]:
+    """Write the bytes of some of the layout's tensors. As `fill`, in parts.
 
-    names: in this order; with one thread, each is asked for when the one before it is done.
+    A large output's part leaves the memory when the next one is asked for.
+    names: each is asked for when the one before it is done.
     """
+    release = Release(output, layout)
+    for part in release.parts(names):
+        written = {name: _one(output, layout, name, sources[name], algorithm, progress) for name in part}
+        yield written
+        release.done(written)
+
+
+T = TypeVar("T")
+
+
+class _Shared:
+    """What is left of names, each for one of several threads."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._rest = iter(names)
+        self._lock = Lock()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        with self._lock:
+            return next(self._rest)
+
+    def stop(self) -> None:
+        """Nobody gets another."""
+        with self._lock:
+            self._rest = iter(())
+
+
+def by_threads(work: Callable[[Iterator[str]], T], names: Iterable[str], threads: int) -> list[T]:
+    """What came of the work in each of so many threads, which share the names.
+
+    Raises: what the work raises; after the first failure no thread gets another name.
+    """
+    shared = _Shared(names)
     if threads == 1:
-        return {name: _one(output, layout, name, sources[name], algorithm, progress) for name in names}
+        return [work(shared)]
     with ThreadPoolExecutor(threads) as pool:
-        jobs = {name: pool.submit(_one, output, layout, name, sources[name], algorithm, progress) for name in names}
+        jobs = [pool.submit(work, shared) for _ in range(threads)]
         try:
-            wait(jobs.values(), return_when=FIRST_EXCEPTION)
+            wait(jobs, return_when=FIRST_EXCEPTION)
         finally:
-            for job in jobs.values():
-                job.cancel()
-        return {name: job.result() for name, job in jobs.items() if not job.cancelled()}
+            shared.stop()
+        return [job.result() for job in jobs]
 
 
 def finish(output: Output, layout: Layout, written: Mapping[str, Written]) -> None:
@@ -216,10 +245,17 @@ def finish(output: Output, layout: Layout, written: Mapping[str, Written]) -> No
             output.write(patch.file, patch.offset, patch.data)
 
 
-def _end(layout: Layout, file: int) -> int:
-    """Where the last tensor of a file ends; what a format puts behind it makes the file longer."""
-    ends = [run.offset + run.nbytes for runs in layout.extents.values() for run in runs if run.file == file]
-    return max(ends, default=0)
+def _ends(layout: Layout) -> dict[int, int]:
+    """Where the last tensor of each file ends; what a format puts behind it makes the file longer.
+
+    Two tensors in one place would be seen by who reads back all in the end, and not part by part.
+    """
+    ends = dict[int, int]()
+    for file, offset, nbytes in sorted(run for runs in layout.extents.values() for run in runs):
+        if offset < ends.get(file, 0):
+            raise AssertionError("a layout has two tensors in one place")
+        ends[file] = offset + nbytes
+    return ends
 
 
 def _one(

@@ -74,10 +74,9 @@ def shares(layout: Layout, limit: int) -> list[list[str]]:
     >>> shares(Layout(("a", "b"), {"x": (Extent(0, 0, 6),), "y": (Extent(0, 6, 6),), "z": (Extent(1, 0, 2),)}), 8)
     [['x'], ['y'], ['z']]
     """
-    order = sorted(layout.extents, key=lambda name: [(run.file, run.offset) for run in layout.extents[name][:1]])
     found: list[list[str]] = []
     room, last = 0, -1
-    for name in order:
+    for name in layout.in_order(layout.extents):
         runs = layout.extents[name]
         size, file = layout.size(name), runs[0].file if runs else last
         if not found or size > room or file != last:

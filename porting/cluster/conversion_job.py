@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from porting.checkpoint.parts import Parts
-from porting.checkpoint.stream import largest_first
 from porting.cluster.conversion import fingerprint, stamps
 from porting.convert.asked import Asked, laid_out
 from porting.convert.fill import Way, fill_some
@@ -29,9 +28,9 @@ def fill_part(job: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     planned = laid_out(Asked.from_json(job["asked"]))
     if stamps(planned) != job["stamps"] or fingerprint(planned.ready) != job["fingerprint"]:
         raise FormatError(planned.prepared.source.checkpoint.path, "", "is not here what it is for the driver")
-    way = Way(job["algorithm"], verify=job["verify"], threads=1)
+    way = Way(job["algorithm"], verify=job["verify"])
     with Parts({int(file): Path(path) for file, path in job["parts"].items()}) as parts:
-        filled = fill_some(parts, planned, largest_first(planned.ready.layout, job["names"]), way, _Telling(progress))
+        filled = fill_some(parts, planned, job["names"], way, _Telling(progress))
     return filled.to_json()
 
 

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from threading import Lock
 from typing import Any, NamedTuple, Self
 
 from porting.checkpoint.entry import Checkpoint, TensorEntry
@@ -15,7 +14,7 @@ from porting.checkpoint.output import Output
 from porting.checkpoint.pieces import entry_pieces, storage_pieces
 from porting.checkpoint.registry import format_named
 from porting.checkpoint.storage import Array
-from porting.checkpoint.stream import Opened, Pieces, Written, digest, fill_tensors, largest_first, read_back
+from porting.checkpoint.stream import Opened, Pieces, Written, by_threads, digest, fill_tensors, read_back
 from porting.convert.account import Job
 from porting.convert.cast import Cast
 from porting.errors import FormatError, MismatchError
@@ -24,7 +23,10 @@ Progress = Callable[[int], None]
 
 
 class Way(NamedTuple):
-    """How tensors are brought over. algorithm: of their hashes. verify: read back what was written."""
+    """How tensors are brought over.
+
+    algorithm: of their hashes. verify: read back what was written. threads: of a process that fills alone.
+    """
 
     algorithm: str
     verify: bool = True
@@ -55,7 +57,7 @@ class Filled:
         return cls(written, values["hashes"], values["overflowed"])
 
     def add(self, other: Filled, job: Job) -> None:
-        """What another process did, too. Raises: FormatError where both read one tensor, and it differed."""
+        """What another did, too. Raises: FormatError where both read one tensor, and it differed."""
         self.written |= other.written
         for name, hashed in other.hashes.items():
             if self.hashes.setdefault(name, hashed) != hashed:
@@ -68,21 +70,17 @@ Fill = Callable[[Output, Job, Way, Progress | None], Filled]
 
 
 class SourceHashes:
-    """Hashes a source's tensors when first touched, from several threads; in a process each once, with `none` none."""
+    """Hashes a source's tensors when first touched; with `none` none."""
 
     def __init__(self, entries: Mapping[str, TensorEntry], algorithm: str) -> None:
         self._entries = entries
         self._algorithm = algorithm
-        self._taken: set[str] = set()
-        self._lock = Lock()
         self.hashes: dict[str, str] = {}
 
     def take(self, name: str) -> None:
-        """Hash the tensor unless another thread has, leaving its pages resident for the conversion that follows."""
-        with self._lock:
-            if name in self._taken or self._algorithm == "none":
-                return
-            self._taken.add(name)
+        """Hash the tensor unless that is done, leaving its pages resident for the conversion that follows."""
+        if name in self.hashes or self._algorithm == "none":
+            return
         entry = self._entries[name]
         state = digest(self._algorithm)
         for piece in entry_pieces(entry, keep=True):
@@ -113,24 +111,31 @@ def _sources(job: Job, hashes: SourceHashes, overflowed: dict[str, int]) -> dict
 
 
 def fill_some(output: Opened, job: Job, names: Iterable[str], way: Way, step: Progress | None) -> Filled:
-    """Fill the output with some of a conversion's tensors, and read them back.
+    """Fill the output with some of a conversion's tensors, and read them back before their memory is given back.
 
     names: as for fill_tensors. Raises: FormatError if what is read back differs.
     """
     layout, overflowed = job.ready.layout, dict[str, int]()
     hashes = SourceHashes(job.prepared.source.tensors, way.algorithm)
     sources = _sources(job, hashes, overflowed)
-    written = fill_tensors(output, layout, sources, names, algorithm=way.algorithm, threads=way.threads, progress=step)
-    bad = read_back(output, layout, written, threads=way.threads, progress=step) if way.verify else []
-    if bad:
-        raise FormatError(job.target, bad[0], "what was read back is not what was written: faulty disk or memory")
-    return Filled(written, hashes.hashes, overflowed)
+    filled = Filled({}, hashes.hashes, overflowed)
+    for part in fill_tensors(output, layout, sources, names, algorithm=way.algorithm, progress=step):
+        bad = read_back(output, layout, part, progress=step) if way.verify else []
+        if bad:
+            raise FormatError(job.target, bad[0], "what was read back is not what was written: faulty disk or memory")
+        filled.written |= part
+    return filled
 
 
 def fill_here(output: Output, job: Job, way: Way, step: Progress | None) -> Filled:
-    """Fill an output with all tensors, in this process."""
+    """Fill an output with all tensors, by threads of this process."""
+    layout = job.ready.layout
     with sound_beside(job, way):
-        return fill_some(output, job, largest_first(job.ready.layout, job.ready.layout.extents), way, step)
+        share = partial(fill_some, output, job, way=way, step=step)
+        filled = Filled()
+        for one in by_threads(share, layout.in_order(layout.extents), way.threads):
+            filled.add(one, job)
+        return filled
 
 
 @contextmanager

@@ -22,7 +22,6 @@ from typing import Any, BinaryIO, NoReturn, Self
 
 from porting.backends.message import decode_error, encode_error
 from porting.checkpoint.output import Output
-from porting.checkpoint.stream import largest_first
 from porting.convert.account import Job
 from porting.convert.fill import Filled, Progress, Way, fill_here, fill_some, sound_beside
 from porting.errors import INTERRUPTED, FormatError, PortError
@@ -104,11 +103,11 @@ def fill_forked(output: Output, job: Job, way: Way, step: Progress | None) -> Fi
     Raises: what either raised; FormatError if the fork was killed.
     """
     layout = job.ready.layout
-    names, both, alone = largest_first(layout, layout.extents), Both(step), way._replace(threads=1)
+    names, both = layout.in_order(layout.extents), Both(step)
     parent = os.getpid()
 
     def share(turns: Iterable[int], count: Progress) -> Filled:
-        return fill_some(output, job, map(names.__getitem__, turns), alone, count)
+        return fill_some(output, job, map(names.__getitem__, turns), way, count)
 
     def count(done: int) -> None:
         if os.getppid() != parent:  # it was killed: what is written here will have no name

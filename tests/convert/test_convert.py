@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from made import as_hf, as_modelzoo, differences, google_bert, load, save
 
+from porting.checkpoint import release
+from porting.checkpoint.output import Output
 from porting.checkpoint.registry import read
 from porting.convert.asked import stem
 from porting.convert.convert import convert
@@ -295,6 +297,34 @@ def test_progress_counts_what_is_written_and_read_back(source: Path, tmp_path: P
         source, tmp_path / "other", to="modelzoo", verify=False, progress=lambda done, all_: seen.append((done, all_))
     )
     assert max(done for done, _ in seen) == total // 2
+
+
+def test_an_output_larger_than_the_memory_is_the_same(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its parts are written, read back and given back one after the other."""
+    calls: list[tuple[str, int]] = []
+    for name in ("write", "read", "release"):
+        real = getattr(Output, name)
+
+        def told(self: Output, file: int, offset: int, *rest: object, name: str = name, real=real) -> object:
+            calls.append((name, offset))
+            return real(self, file, offset, *rest)
+
+        monkeypatch.setattr(Output, name, told)
+    convert(source, tmp_path / "fits.ckpt", to="modelzoo", threads=1)
+    assert "release" not in dict(calls)
+    calls.clear()
+    monkeypatch.setattr(release, "memory", lambda: 1 << 10)
+    monkeypatch.setattr(release, "PART", 1 << 10)
+    ledger = convert(source, tmp_path / "large.ckpt", to="modelzoo", threads=1)
+    assert ledger.verified
+    assert (tmp_path / "large.ckpt").read_bytes() == (tmp_path / "fits.ckpt").read_bytes()
+    places = [offset for name, offset in calls if name == "release"]
+    assert len(set(places)) == len(google_bert())
+    for offset in set(places):
+        assert calls.index(("write", offset)) < calls.index(("read", offset)) < calls.index(("release", offset))
+    assert calls.index(("release", min(places))) < calls.index(("write", max(places)))
 
 
 def test_one_thread_writes_the_same_file(source: Path, tmp_path: Path) -> None:

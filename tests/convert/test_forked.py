@@ -87,12 +87,22 @@ def lines_of(log: Path) -> list[list[str]]:
     return [line.split() for line in log.read_text().splitlines()] if log.exists() else []
 
 
+FULL = """
+from porting.checkpoint import release
+release.memory, release.PART = (lambda: 1 << 12), 1 << 12
+"""
+"""Code for a process that has less memory than the output."""
+
+
+@pytest.mark.parametrize("code", ["", FULL])
 @pytest.mark.parametrize("choices", [{}, {"verify": False}, {"verify": False, "hash": "none"}, {"hash": "sha256"}])
 @pytest.mark.parametrize("kind", ["mindspore-ckpt", "torch", "safetensors", "tf-bundle"])
-def test_the_same_bytes_as_by_threads(kind: str, choices: dict[str, object], bert: Path, tmp_path: Path) -> None:
+def test_the_same_bytes_as_by_threads(
+    kind: str, choices: dict[str, object], code: str, bert: Path, tmp_path: Path
+) -> None:
     porting.convert(bert, tmp_path / "out", to="modelzoo", format=kind, **choices)  # type: ignore[arg-type]
     by_threads = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    found = forked("", bert, tmp_path / "out", format=kind, overwrite=True, **choices)
+    found = forked(code, bert, tmp_path / "out", format=kind, overwrite=True, **choices)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == by_threads
     assert len(by_threads) > 1
     done, total = found["bytes"]

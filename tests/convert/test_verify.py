@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from made import as_hf, as_modelzoo, google_bert, save
 
+from porting.checkpoint import release
 from porting.checkpoint.output import Output
 from porting.checkpoint.registry import read
 from porting.convert.convert import convert
@@ -109,8 +110,14 @@ def test_another_file_in_its_place(tmp_path: Path) -> None:
         verify(tmp_path / "out.ckpt.port.json")
 
 
-def test_what_is_written_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk or a memory that loses a bit is caught before the output gets its name; --no-verify says so."""
+@pytest.mark.parametrize("memory", [1 << 40, 1 << 10])
+def test_what_is_written_is_read_back(memory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk or a memory that loses a bit is caught before the output gets its name; --no-verify says so.
+
+    Where the machine has less memory than the output, part by part.
+    """
+    monkeypatch.setattr(release, "memory", lambda: memory)
+    monkeypatch.setattr(release, "PART", 1 << 10)
     write = Output.write
 
     def faulty(self: Output, file: int, offset: int, data: object) -> None:
