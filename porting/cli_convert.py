@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -84,6 +85,7 @@ def convert(
     quiet: Quiet = False,
 ) -> None:
     """Convert a checkpoint to another framework's names, axes and format."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # else numpy starts threads that spin, and we are to be forked
     from porting.convert.convert import convert as run
     from porting.convert.summary import ledger_lines, parse_direction, parse_layers, parse_pairs, parse_size, summary
 
