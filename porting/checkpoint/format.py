@@ -102,14 +102,14 @@ class Layout:
         """Bytes of all tensors."""
         return sum(map(self.size, self.extents))
 
-    def in_order(self, names: Iterable[str]) -> list[str]:
-        """Tensors by their place in the files: in this order a disk writes in one direction.
+    def in_order(self) -> list[str]:
+        """All tensors by their place in the files: in this order a disk writes in one direction.
 
         >>> layout = Layout(("a", "b"), {"x": (Extent(1, 0, 2),), "y": (Extent(0, 4, 4),), "z": (Extent(0, 0, 4),)})
-        >>> layout.in_order("xyz")
+        >>> layout.in_order()
         ['z', 'y', 'x']
         """
-        return sorted(names, key=lambda name: [(run.file, run.offset) for run in self.extents[name][:1]])
+        return sorted(self.extents, key=lambda name: [(run.file, run.offset) for run in self.extents[name][:1]])
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,19 @@ PATIENCE = 0.5, 0.25
 the system, which writes behind us as long as there is memory."""
 
 
+def wanted(layout: Layout) -> bool:
+    """Whether an output is so large that its memory is given back."""
+    return layout.nbytes > memory() // FIFTH
+
+
+def order(layout: Layout) -> list[str]:
+    """The order in which to fill a layout: the disk writes a large output in one direction.
+
+    Of another the largest tensors come first, so that several who fill it end at about the same time.
+    """
+    return layout.in_order() if wanted(layout) else sorted(layout.extents, key=layout.size, reverse=True)
+
+
 class Held(Protocol):
     """Files of which the system holds in memory what was written to them."""
 
@@ -44,7 +57,7 @@ class Release:
     def __init__(self, files: Held, layout: Layout) -> None:
         self._files = files
         self._layout = layout
-        self._wanted = layout.nbytes > memory() // FIFTH
+        self._wanted = wanted(layout)
         self._parts: deque[list[Extent]] = deque(maxlen=1 + AGAIN)
         self._start = time.monotonic()
         self._spent = 0.0

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, Self, TypeVar
 from porting.checkpoint.format import Extent, Layout
 from porting.checkpoint.output import Output
 from porting.checkpoint.pieces import READ, nibbles
-from porting.checkpoint.release import Release
+from porting.checkpoint.release import Release, order
 from porting.checkpoint.scratch import Scratch
 from porting.checkpoint.storage import Array
 
@@ -164,7 +164,7 @@ def fill(
         return {name: one for part in parts for name, one in part.items()}
 
     begin(output, layout)
-    done = {name: one for some in by_threads(some, layout.in_order(sources), threads) for name, one in some.items()}
+    done = {name: one for some in by_threads(some, order(layout), threads) for name, one in some.items()}
     finish(output, layout, done)
     return done
 

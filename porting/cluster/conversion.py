@@ -76,7 +76,7 @@ def shares(layout: Layout, limit: int) -> list[list[str]]:
     """
     found: list[list[str]] = []
     room, last = 0, -1
-    for name in layout.in_order(layout.extents):
+    for name in layout.in_order():
         runs = layout.extents[name]
         size, file = layout.size(name), runs[0].file if runs else last
         if not found or size > room or file != last:

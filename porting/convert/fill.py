@@ -13,6 +13,7 @@ from porting.checkpoint.entry import Checkpoint, TensorEntry
 from porting.checkpoint.output import Output
 from porting.checkpoint.pieces import entry_pieces, storage_pieces
 from porting.checkpoint.registry import format_named
+from porting.checkpoint.release import order
 from porting.checkpoint.storage import Array
 from porting.checkpoint.stream import Opened, Pieces, Written, by_threads, digest, fill_tensors, read_back
 from porting.convert.account import Job
@@ -129,11 +130,10 @@ def fill_some(output: Opened, job: Job, names: Iterable[str], way: Way, step: Pr
 
 def fill_here(output: Output, job: Job, way: Way, step: Progress | None) -> Filled:
     """Fill an output with all tensors, by threads of this process."""
-    layout = job.ready.layout
     with sound_beside(job, way):
         share = partial(fill_some, output, job, way=way, step=step)
         filled = Filled()
-        for one in by_threads(share, layout.in_order(layout.extents), way.threads):
+        for one in by_threads(share, order(job.ready.layout), way.threads):
             filled.add(one, job)
         return filled
 

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, NoReturn, Self
 
 from porting.backends.message import decode_error, encode_error
 from porting.checkpoint.output import Output
+from porting.checkpoint.release import order
 from porting.convert.account import Job
 from porting.convert.fill import Filled, Progress, Way, fill_here, fill_some, sound_beside
 from porting.errors import INTERRUPTED, FormatError, PortError
@@ -103,7 +104,7 @@ def fill_forked(output: Output, job: Job, way: Way, step: Progress | None) -> Fi
     Raises: what either raised; FormatError if the fork was killed.
     """
     layout = job.ready.layout
-    names, both = layout.in_order(layout.extents), Both(step)
+    names, both = order(layout), Both(step)
     parent = os.getpid()
 
     def share(turns: Iterable[int], count: Progress) -> Filled:

@@ -89,6 +89,14 @@ def test_a_part_is_given_back_at_once_and_again_later() -> None:
 
 
 @pytest.mark.usefixtures("small")
+def test_a_large_output_is_filled_in_the_order_of_the_file_another_by_size() -> None:
+    extents = {"b": (Extent(1, 0, 300),), "a": (Extent(0, 100, 100),), "c": (Extent(0, 0, 20), Extent(0, 200, 80))}
+    assert release.order(Layout(("x", "y"), extents)) == ["b", "a", "c"]
+    extents["d"] = (Extent(1, 300, 600),)
+    assert release.order(Layout(("x", "y"), extents)) == ["c", "a", "b", "d"]
+
+
+@pytest.mark.usefixtures("small")
 def test_nothing_of_an_output_that_fits_is_given_back() -> None:
     layout, files = laid([100] * 10), Clock()
     releasing = Release(files, layout)
