@@ -48,9 +48,11 @@ def explain(path: Path, error: OSError) -> FormatError:
 
 
 WRITE = 1 << 17
-"""Bytes given to the system at a time, cut at multiples of it in the file, where its cache has pages of that size. Larger
-writes cost fewer calls (of 512 KiB a BERT-large took 7 % less), but make the system look for larger free pages, and a
-virtual machine may have to fetch those from its host: then they took up to twice as long."""
+"""Bytes given to the system at a time, cut at multiples of it in the file, where its cache has pages of that size.
+
+Larger writes cost fewer calls (of 512 KiB a BERT-large took 7 % less), but make the system look for larger free pages,
+and a virtual machine may have to fetch those from its host: then they took up to twice as long.
+"""
 
 
 def put(fd: int, offset: int, data: object) -> None:
