@@ -19,8 +19,4 @@ def equal_bits(one: TensorEntry, two: TensorEntry) -> bool:
         return False
     if one.dtype.kind == "string":
         return string_values(one) == string_values(two)
-    pieces = in_step(
-        entry_pieces(one),
-        entry_pieces(two),
-    )
-    return all(np.array_equal(a, b) for a, b in pieces)
+    return all(np.array_equal(a, b) for a, b in in_step(entry_pieces(one), entry_pieces(two)))

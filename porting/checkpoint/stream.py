@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from itertools import chain
 from threading import Lock
 from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
@@ -159,12 +160,13 @@ def fill(
     Raises: what writing or a source raises; after the first failure no thread begins another tensor.
     """
 
-    def some(names: Iterator[str]) -> dict[str, Written]:
-        parts = fill_tensors(output, layout, sources, names, algorithm=algorithm, progress=progress)
-        return {name: one for part in parts for name, one in part.items()}
+    def share(names: Iterator[str]) -> list[dict[str, Written]]:
+        return list(fill_tensors(output, layout, sources, names, algorithm=algorithm, progress=progress))
 
     begin(output, layout)
-    done = {name: one for some in by_threads(some, order(layout), threads) for name, one in some.items()}
+    done = dict[str, Written]()
+    for part in chain(*by_threads(share, order(layout), threads)):
+        done |= part
     finish(output, layout, done)
     return done
 
