@@ -1,9 +1,10 @@
 """Conversion speed and memory, whole processes, start-up included, paired in one run with `cp` of the same bytes.
 
-    python benchmarks/convert.py [--folder DIR] [--rounds N] [--only large,pairs,six,peers,start] [--json FILE]
+    python benchmarks/convert.py [--folder DIR] [--rounds N] [--only start,large,six,pairs,hashed,peers] [--json FILE]
 
 Every round runs `cp` and the command one after the other, so a machine that drifts drifts under both;
-the figure is the median of the rounds' ratios. Files are in the page cache, modules are compiled. Memory is sampled
+the figure is the median of the rounds' ratios. `cp` waits for memory and a conversion also for the processor, so a
+machine whose processor is slow at the moment drifts under one of them more: `start` tells how fast it is. Files are in the page cache, modules are compiled. Memory is sampled
 from /proc every few milliseconds: anonymous (RssAnon) and resident (VmRSS), of a process and its fork together.
 """
 
@@ -31,6 +32,7 @@ from porting.convert.sample import sample_shapes
 
 PORT = [str(Path(sys.executable).with_name("port"))]
 GROUPS = ("backbone", "pooler", "mlm", "nsp")
+BARE = ["--no-verify", "--hash", "none"]
 LARGE = {"layer": 24, "hidden": 1024, "inner": 4096, "vocab": 30522, "positions": 512, "token_types": 2}
 SIX = {"layer": 30, "hidden": 2048, "inner": 8192, "vocab": 30522, "positions": 512, "token_types": 2}
 
@@ -84,8 +86,9 @@ def six(folder: Path, rounds: int) -> Iterator[Line]:
 def _to_mindspore(folder: Path, name: str, path: Path, rounds: int, limits: tuple[float, float]) -> Iterator[Line]:
     out, files = folder / "out", files_of(path)
     base = [*PORT, "convert", "tf2ms", str(path), "-q", "-o", str(out / "o.ckpt")]
-    yield paired(f"{name} tf2ms, not verified", files, out, [*base, "--no-verify"], rounds, limits[0])
-    yield paired(f"{name} tf2ms, verified", files, out, base, rounds, limits[1])
+    yield paired(f"{name} tf2ms, not verified", files, out, [*base, *BARE], rounds, limits[0])
+    yield paired(f"{name} tf2ms, not verified, hashed", files, out, [*base, "--no-verify"], rounds, limits[0])
+    yield paired(f"{name} tf2ms, verified, hashed", files, out, base, rounds, limits[1])
 
 
 FORMATS = {
@@ -99,7 +102,16 @@ FORMATS = {
 
 
 def pairs(folder: Path, rounds: int) -> Iterator[Line]:
-    """BERT-large between every two formats, in the dialect that belongs to each."""
+    """BERT-large between every two formats, in the dialect that belongs to each: not verified, no hashes."""
+    yield from _pairs(folder, rounds, BARE)
+
+
+def hashed(folder: Path, rounds: int) -> Iterator[Line]:
+    """The same with hashes of both sides in the ledger."""
+    yield from _pairs(folder, rounds, ["--no-verify"])
+
+
+def _pairs(folder: Path, rounds: int, options: list[str]) -> Iterator[Line]:
     start = make(folder / "large.ckpt", LARGE)
     sources: dict[str, Path] = {}
     for name, (dialect, file) in FORMATS.items():
@@ -115,18 +127,7 @@ def pairs(folder: Path, rounds: int) -> Iterator[Line]:
             transposes = (source_dialect == "google") != (dialect == "google")
             limit = (2.0 if transposes else 1.6) + (0.5 if b in ("torch", "npz") else 0.0)
             if a != b:
-                to = [
-                    "any",
-                    str(sources[a]),
-                    "--to",
-                    dialect,
-                    "--format",
-                    b,
-                    "-o",
-                    str(out / file),
-                    "-q",
-                    "--no-verify",
-                ]
+                to = ["any", str(sources[a]), "--to", dialect, "--format", b, "-o", str(out / file), "-q", *options]
                 yield paired(f"{a} -> {b}", files_of(sources[a]), out, [*PORT, "convert", *to], rounds, limit)
 
 
@@ -187,17 +188,22 @@ def peers(folder: Path, rounds: int) -> Iterator[Line]:
 
 
 def start(folder: Path, rounds: int) -> Iterator[Line]:
-    """`port --help`, in seconds."""
+    """`port --help` and Typer alone, in seconds: what of the first is ours, and how fast the machine is at the moment."""
     del folder
-    runs = [timed([*PORT, "--help"]) for _ in range(2 * rounds + 1)][1:]
+    yield _seconds("port --help (seconds)", 0.25, [*PORT, "--help"], rounds)
+    yield _seconds("import typer (seconds)", None, [sys.executable, "-c", "import typer"], rounds)
+
+
+def _seconds(name: str, limit: float | None, command: list[str], rounds: int) -> Line:
+    runs = [timed(command) for _ in range(2 * rounds + 1)][1:]
     took = [run[0] for run in runs]
     middle = statistics.median(took)
     memory = max(run[1] for run in runs), max(run[2] for run in runs)
-    yield Line("port --help (seconds)", 0.25, middle, min(took), max(took), middle, 0.0, *memory)
+    return Line(name, limit, middle, min(took), max(took), middle, 0.0, *memory)
 
 
 PARTS: dict[str, Callable[[Path, int], Iterator[Line]]] = {
-    "start": start, "large": large, "six": six, "pairs": pairs, "peers": peers,
+    "start": start, "large": large, "six": six, "pairs": pairs, "hashed": hashed, "peers": peers,
 }  # fmt: skip
 
 

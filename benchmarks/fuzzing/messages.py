@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from porting.checkpoint.checksum import crc32c
 from porting.checkpoint.storage import MappedFile
-from porting.checkpoint.tensorflow.leveldb import Table, crc32c, masked
+from porting.checkpoint.tensorflow.leveldb import Table, masked
 from porting.checkpoint.tensorflow.leveldb_build import build
 from porting.checkpoint.wire import BYTES, FIXED32, VARINT, WireError, encode_varint, fixed32, integer, message, scan
 
@@ -180,5 +181,5 @@ def table_blocks(data: bytes, random: Random) -> bytes:
         content = bytearray(body[:length].ljust(length, b"\xfe"))
     if kind == 3:
         content = bytearray(random.bytes(length))
-    crc = struct.pack("<I", masked(crc32c(bytes(content), compression)))
+    crc = struct.pack("<I", masked(crc32c(bytes(content) + compression)))
     return data[:start] + bytes(content) + compression + crc + data[start + length + 5 : size_at] + bytes(footer)

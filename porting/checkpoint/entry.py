@@ -8,6 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from porting.checkpoint.checksum import Checksum
 from porting.checkpoint.dtypes import DType
 from porting.checkpoint.storage import Array, Box, Storage
 
@@ -19,6 +20,8 @@ class TensorEntry:
     shape: elements per axis, outermost first; () for a scalar.
     place: where it lies, for messages (`model.ckpt.data-00000-of-00001 at 4096`).
     tied: the name of the earlier entry whose storage this one shares bit for bit, or None.
+    checksum: what the file says of the bytes in row-major order; None where it says nothing, or not of this tensor
+        alone. `read` does not compare it (see porting.checkpoint.sound).
     """
 
     name: str
@@ -27,6 +30,7 @@ class TensorEntry:
     storage: Storage
     place: str = ""
     tied: str | None = None
+    checksum: Checksum | None = None
 
     def read(self, box: Box = ()) -> Array:
         """The box of elements (all of them by default) as an array of `dtype.numpy()`.

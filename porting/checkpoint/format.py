@@ -20,6 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from porting.checkpoint.checksum import Kind
 from porting.checkpoint.dtypes import DType
 from porting.checkpoint.entry import Checkpoint, TensorEntry
 from porting.errors import FormatError
@@ -89,7 +90,7 @@ class Layout:
     files: tuple[str, ...]
     extents: Mapping[str, tuple[Extent, ...]]
     fixed: tuple[Patch, ...] = ()
-    checksum: Literal["crc32", "crc32c"] | None = None
+    checksum: Kind | None = None
     finish: Finish | None = None
     packing: Mapping[str, Packing] = field(default_factory=dict)
 
@@ -144,9 +145,9 @@ class Format:
     writes: dtypes that can be written.
     adapt: what the format needs done to the tensors before `plan` sees them, lazily: ONNX renames and
         transposes into the initializers of a given graph. None for all others.
-    verify: reads a whole checkpoint of this format and compares every checksum that the files store
-        with the bytes they hold; one line per tensor (or file) that is wrong, nothing when all is
-        well. None where the format stores no checksums. Reading alone does not check tensors' bytes.
+    verify: reads a whole checkpoint of this format and compares every checksum that the files store with the bytes
+        they hold, but those that entries tell themselves (see porting.checkpoint.sound); one line per tensor (or
+        file) that is wrong, nothing when all is well. None where the format stores no such checksums.
     """
 
     name: str

@@ -62,9 +62,9 @@ def storage_pieces(
         storage.release()
 
 
-def entry_pieces(entry: TensorEntry, at: int = 0, *, keep: bool = False) -> Iterator[Array]:
+def entry_pieces(entry: TensorEntry, at: int = 0, *, piece: int = PIECE, keep: bool = False) -> Iterator[Array]:
     """The bytes of an entry, as those of its storage."""
-    return storage_pieces(entry.storage, entry.shape, entry.dtype.itemsize, at=at, keep=keep)
+    return storage_pieces(entry.storage, entry.shape, entry.dtype.itemsize, piece, at=at, keep=keep)
 
 
 def _read(storage: Mapped, piece: int, at: int) -> Iterator[Array]:

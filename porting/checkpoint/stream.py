@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from itertools import chain
 from threading import Lock
 from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
+from porting.checkpoint.checksum import STEPS
 from porting.checkpoint.format import Extent, Layout
 from porting.checkpoint.output import Output
 from porting.checkpoint.pieces import READ, nibbles
@@ -68,19 +67,12 @@ def digest(algorithm: str) -> Digest:
     raise KeyError(algorithm)
 
 
-def crc32c(data: Array, value: int = 0) -> int:
-    """CRC-32C of uint8 data, continued from `value`."""
-    import google_crc32c
-
-    return int(google_crc32c.extend(value, data))
-
-
-def _checksum(kind: str | None) -> Callable[[Array, int], int] | None:
-    if kind == "crc32c":
-        return crc32c
-    if kind == "crc32":
-        return lambda data, value: zlib.crc32(data.data, value)
-    return None
+def hash_pieces(pieces: Iterable[Array], algorithm: str) -> str:
+    """The hash of all the bytes, as `algorithm:hex`. Raises: KeyError for an algorithm that the kit does not know."""
+    state = digest(algorithm)
+    for piece in pieces:
+        state.update(piece)
+    return f"{algorithm}:{state.hexdigest()}"
 
 
 def _place(
@@ -231,6 +223,8 @@ def by_threads(work: Callable[[Iterator[str]], T], names: Iterable[str], threads
     shared = _Shared(names)
     if threads == 1:
         return [work(shared)]
+    from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+
     with ThreadPoolExecutor(threads) as pool:
         jobs = [pool.submit(work, shared) for _ in range(threads)]
         try:
@@ -273,7 +267,7 @@ def _one(
     packed = layout.packing.get(name) == "nibbles"
     stored = digest(algorithm) if packed and state is not None else state
     checksums = [0] * len(layout.extents[name])
-    step = _checksum(layout.checksum)
+    step = STEPS[layout.checksum] if layout.checksum else None
 
     def feed(run: int, piece: Array) -> None:
         if stored is not None:

@@ -52,7 +52,7 @@ class Workers:
         parts = shares(job.ready.layout, self._limit(job.ready.layout))
         jobs = [_share(self.asked, output, job, way, names) for names in parts]
         heard, filled = _Heard(step, self.tell), Filled()
-        with sound_beside(job, way):
+        with sound_beside(job, way, filled):
             ended = stream(jobs, cluster=self.cluster, workers=1 if self.count is None else self.count, progress=heard)
             for number, result in ended:
                 if result.state != "done":

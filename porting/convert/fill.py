@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, NamedTuple, Self
 
-from porting.checkpoint.entry import Checkpoint, TensorEntry
 from porting.checkpoint.output import Output
-from porting.checkpoint.pieces import entry_pieces, storage_pieces
-from porting.checkpoint.registry import format_named
+from porting.checkpoint.pieces import READ, entry_pieces, storage_pieces
 from porting.checkpoint.release import order
+from porting.checkpoint.sound import checked, unsound
 from porting.checkpoint.storage import Array
-from porting.checkpoint.stream import Opened, Pieces, Written, by_threads, digest, fill_tensors, read_back
+from porting.checkpoint.stream import Opened, Pieces, Written, by_threads, fill_tensors, hash_pieces, read_back
 from porting.convert.account import Job
 from porting.convert.cast import Cast
-from porting.errors import FormatError, MismatchError
+from porting.convert.rule import COPY
+from porting.errors import FormatError
 
 Progress = Callable[[int], None]
 
@@ -39,15 +38,17 @@ class Filled:
     """What filling came to, by tensors of the target and, hashes, of the source.
 
     overflowed: by target, how many finite values a cast has made infinite or NaN; where none, it is not there.
+    unsound: lines about checksums that the source stores and its bytes do not have.
     """
 
     written: dict[str, Written] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)
     overflowed: dict[str, int] = field(default_factory=dict)
+    unsound: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values, from one process to another."""
-        return {"written": self.written, "hashes": self.hashes, "overflowed": self.overflowed}
+        return {key.name: getattr(self, key.name) for key in fields(self)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -55,7 +56,7 @@ class Filled:
         written = {
             name: Written(hashed, stored, tuple(runs)) for name, (hashed, stored, runs) in values["written"].items()
         }
-        return cls(written, values["hashes"], values["overflowed"])
+        return cls(**{**values, "written": written})
 
     def add(self, other: Filled, job: Job) -> None:
         """What another did, too. Raises: FormatError where both read one tensor, and it differed."""
@@ -64,51 +65,67 @@ class Filled:
             if self.hashes.setdefault(name, hashed) != hashed:
                 raise FormatError(job.prepared.source.checkpoint.path, name, "was read twice, and differed")
         self.overflowed |= other.overflowed
+        self.unsound += other.unsound
 
 
 Fill = Callable[[Output, Job, Way, Progress | None], Filled]
 """Fills an output that was begun with all tensors of a conversion."""
 
 
-class SourceHashes:
-    """Hashes a source's tensors when first touched; with `none` none."""
+class _Reader:
+    """Reads the sources of a conversion's targets, of which it tells in a Filled.
 
-    def __init__(self, entries: Mapping[str, TensorEntry], algorithm: str) -> None:
-        self._entries = entries
-        self._algorithm = algorithm
-        self.hashes: dict[str, str] = {}
-
-    def take(self, name: str) -> None:
-        """Hash the tensor unless that is done, leaving its pages resident for the conversion that follows."""
-        if name in self.hashes or self._algorithm == "none":
-            return
-        entry = self._entries[name]
-        state = digest(self._algorithm)
-        for piece in entry_pieces(entry, keep=True):
-            state.update(piece)
-        self.hashes[name] = f"{self._algorithm}:{state.hexdigest()}"
-
-
-def _sources(job: Job, hashes: SourceHashes, overflowed: dict[str, int]) -> dict[str, Pieces]:
-    """The pieces of targets, the hashing of its sources before them where they are not its own bytes.
-
-    overflowed: filled as the pieces pass, as in Filled.
+    A source is hashed when first touched, unless it is only copied (see `run`). With `verify` its stored checksum, if
+    it has one, is compared as its bytes pass.
     """
-    tensors, entries = job.prepared.source.tensors, job.ready.entries
-    records = {record.target: record for record in job.prepared.records}
 
-    def pieces(name: str, at: int) -> Iterator[Array]:
-        record, entry = records.get(name), entries[name]
-        if record is not None and record.operation != ("copy",):
-            for source in record.sources:
-                if source in tensors:
-                    hashes.take(source)
+    def __init__(self, job: Job, way: Way, filled: Filled) -> None:
+        self._job = job
+        self._way = way
+        self._filled = filled
+        self._tensors = job.prepared.source.tensors
+        self._records = {record.target: record for record in job.prepared.records}
+
+    def sources(self) -> dict[str, Pieces]:
+        """The pieces of every target."""
+        return {name: partial(self._pieces, name) for name in self._job.ready.layout.extents}
+
+    def _pieces(self, name: str, at: int) -> Iterator[Array]:
+        record, entry = self._records.get(name), self._job.ready.entries[name]
         cast = replace(entry.storage, overflowed=[]) if isinstance(entry.storage, Cast) else None
-        yield from storage_pieces(cast or entry.storage, entry.shape, entry.dtype.itemsize, at=at)
+        pieces = storage_pieces(cast or entry.storage, entry.shape, entry.dtype.itemsize, at=at)
+        for source in record.sources if record else ():
+            if source not in self._tensors:
+                continue
+            if record is not None and record.operation != COPY:
+                self._take(source)
+            elif self._tensors[source].storage is entry.storage:
+                pieces = self._checked(source, pieces)
+        yield from pieces
         if cast is not None and cast.overflowed:
-            overflowed[name] = sum(cast.overflowed)
+            self._filled.overflowed[name] = sum(cast.overflowed)
 
-    return {name: partial(pieces, name) for name in job.ready.layout.extents}
+    def _take(self, source: str) -> None:
+        """Hash the tensor unless that is done, leaving its pages resident for the conversion that follows."""
+        if source not in self._filled.hashes and self._way.algorithm != "none":
+            pieces = entry_pieces(self._tensors[source], piece=READ, keep=True)
+            self._filled.hashes[source] = hash_pieces(self._checked(source, pieces), self._way.algorithm)
+
+    def _checked(self, source: str, pieces: Iterator[Array]) -> Iterator[Array]:
+        return checked(self._tensors[source], pieces, self._filled.unsound) if self._way.verify else pieces
+
+
+def passing(job: Job) -> frozenset[str]:
+    """The sources that are read whole on the way into targets, where a _Reader compares their checksums."""
+    tensors, ready = job.prepared.source.tensors, job.ready
+    return frozenset(
+        name
+        for record in job.prepared.records
+        if record.target in ready.layout.extents
+        for name in record.sources
+        if name in tensors
+        and (record.operation != COPY or tensors[name].storage is ready.entries[record.target].storage)
+    )
 
 
 def fill_some(output: Opened, job: Job, names: Iterable[str], way: Way, step: Progress | None) -> Filled:
@@ -116,10 +133,8 @@ def fill_some(output: Opened, job: Job, names: Iterable[str], way: Way, step: Pr
 
     names: as for fill_tensors. Raises: FormatError if what is read back differs.
     """
-    layout, overflowed = job.ready.layout, dict[str, int]()
-    hashes = SourceHashes(job.prepared.source.tensors, way.algorithm)
-    sources = _sources(job, hashes, overflowed)
-    filled = Filled({}, hashes.hashes, overflowed)
+    layout, filled = job.ready.layout, Filled()
+    sources = _Reader(job, way, filled).sources()
     for part in fill_tensors(output, layout, sources, names, algorithm=way.algorithm, progress=step):
         bad = read_back(output, layout, part, progress=step) if way.verify else []
         if bad:
@@ -130,31 +145,23 @@ def fill_some(output: Opened, job: Job, names: Iterable[str], way: Way, step: Pr
 
 def fill_here(output: Output, job: Job, way: Way, step: Progress | None) -> Filled:
     """Fill an output with all tensors, by threads of this process."""
-    with sound_beside(job, way):
+    filled = Filled()
+    with sound_beside(job, way, filled):
         share = partial(fill_some, output, job, way=way, step=step)
-        filled = Filled()
         for one in by_threads(share, order(job.ready.layout), way.threads):
             filled.add(one, job)
-        return filled
+    return filled
 
 
 @contextmanager
-def sound_beside(job: Job, way: Way) -> Iterator[None]:
-    """With `verify`, hold the source's bytes against the checksums that it stores, in a thread beside what is done.
-
-    Raises: MismatchError naming every checksum that the bytes do not have.
-    """
+def sound_beside(job: Job, way: Way, filled: Filled) -> Iterator[None]:
+    """With `verify`, compare the checksums that the source stores and filling does not, in a thread beside it."""
     if not way.verify:
         yield
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(1) as pool:
-        sound = pool.submit(_checksums, job.prepared.source.checkpoint)
+        lines = pool.submit(lambda: list(unsound(job.prepared.source.checkpoint, but=passing(job))))
         yield
-        sound.result()
-
-
-def _checksums(checkpoint: Checkpoint) -> None:
-    check = format_named(checkpoint.format).verify
-    wrong = list(check(checkpoint)) if check else []
-    if wrong:
-        raise MismatchError(f"{checkpoint.path}: stores checksums that its bytes do not have", wrong)
+        filled.unsound += lines.result()

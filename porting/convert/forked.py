@@ -122,10 +122,10 @@ def fill_forked(output: Output, job: Job, way: Way, step: Progress | None) -> Fi
     child, pipe, turns = started
     filled, told = Filled(), b""
     try:
-        with pipe, sound_beside(job, way):
+        with pipe, sound_beside(job, way, filled):
             try:
                 with suppress(_Gone):
-                    filled = share(_while_runs(pipe, turns), both)
+                    filled.add(share(_while_runs(pipe, turns), both), job)
                 told = _heard(pipe, both)
             except BaseException:
                 with suppress(ProcessLookupError):

@@ -67,11 +67,16 @@ def _plain_overlap(one: Template, two: Template) -> bool:
     return (touching or long[len(short) :][:1].isdigit()) and _reach(_tokens(one.parts), _tokens(two.parts))
 
 
+def _ends(tokens: list[_Token], at: int) -> bool:
+    """Is what may repeat here over where it stops, for the next character is none of it?"""
+    return at + 1 == len(tokens) or not _meet(tokens[at][0], tokens[at + 1][0])
+
+
 def _reach(a: list[_Token], b: list[_Token]) -> bool:
     """Is there a string that both automata read to the end?"""
     start = 0
     for one, two in zip(a, b, strict=False):  # what both spell out can only be read in one way
-        if one[1] or two[1]:
+        if (one[1] or two[1]) and not (one == two and _ends(a, start) and _ends(b, start)):
             break
         if not _meet(one[0], two[0]):
             return False

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
-from typing import NamedTuple
 
 from porting.checkpoint.entry import TensorEntry
 from porting.convert.match import Found, Values
@@ -63,7 +64,8 @@ def _unknown(rule: Rule, sizes: Mapping[str, int]) -> list[str]:
     return sorted({size_label(label) for label in need if size_label(label) not in sizes})
 
 
-class _Placement(NamedTuple):
+@dataclass(frozen=True)
+class _Placement:
     """One row of one model on its way: from field values to the tensor that they name."""
 
     bound: Bound
@@ -77,38 +79,59 @@ class _Placement(NamedTuple):
     def tensor(self, values: Values) -> Planned | None:
         """The target tensor of these field values; None if its sources are allowed to be missing and are."""
         cell = self.rule.target
-        fields = [part.name for part in cell.fields if part.kind != "free"]
-        fixed = dict(zip(fields, values, strict=True))
-        stack = self._stacked()
+        fixed = dict(zip(self._fields, values, strict=True))
         shares: list[Share] = []
         equal: list[tuple[str, str]] = []
-        for at in product(*(range(self.sizes[size_label(label)]) for label in stack)):
-            names = self._names({**fixed, **dict(zip(stack, at, strict=True))})
+        for at in product(*(range(self.sizes[size_label(label)]) for label in self._stack)):
+            place = {**fixed, **dict(zip(self._stack, at, strict=True))}
+            names = self._names(place)
             if not names:
                 return None
-            shares.append(self._share(names[0], {**fixed, **dict(zip(stack, at, strict=True))}, stack))
+            shares.append(self._share(names[0], place))
             equal += [(names[0], other) for other in names[1:]]
-        dims = self._dims(cell, shares[0].name, self.sizes)
+        dims = self._dims(self._target_labels, shares[0].name, self.sizes)
         shape = self._shape(cell, dims)
         name = wanted_name(self.target, self.group, cell, values)
         if name is None:
             name = self.target.prefix.get(self.group.at, "") + fill(cell, values, self.target.variables)
-        stacked = tuple(i for i, label in enumerate(self._labels(cell)) if label in stack)
         layer = fixed.get("layer")
-        return Planned(name, self.group.name, layer, self.rule, tuple(shares), dims, shape, stacked, tuple(equal))
+        return Planned(name, self.group.name, layer, self.rule, tuple(shares), dims, shape, self._stacked, tuple(equal))
 
-    def _stacked(self) -> tuple[str, ...]:
+    @cached_property
+    def _fields(self) -> list[str]:
+        """The target's fields that have values, in order."""
+        return [part.name for part in self.rule.target.fields if part.kind != "free"]
+
+    @cached_property
+    def _stack(self) -> tuple[str, ...]:
         """Labels that run over shares: stacked fields, and the layer axis if layers are chosen from it."""
         chosen = self.target.layers is not None and "layer" in self.rule.kept
         return tuple(
-            label
-            for label in self._labels(self.rule.target)
-            if label in self.rule.stack or (chosen and label == "layer")
+            label for label in self._target_labels if label in self.rule.stack or (chosen and label == "layer")
         )
+
+    @cached_property
+    def _stacked(self) -> tuple[int, ...]:
+        """Where these labels stand."""
+        return tuple(i for i, label in enumerate(self._target_labels) if label in self._stack)
+
+    @cached_property
+    def _source_labels(self) -> tuple[str, ...]:
+        return self._labels(self.rule.source)
+
+    @cached_property
+    def _target_labels(self) -> tuple[str, ...]:
+        return self._labels(self.rule.target)
 
     def _labels(self, cell: Cell) -> tuple[str, ...]:
         """What dims count: labels where all their sizes are needed, whole axes where folds stay as they are."""
         return tuple(label for axis in cell.axes for label in (axis if self._open(axis) else ("\0".join(axis),)))
+
+    @cached_property
+    def _whole(self) -> dict[str, int]:
+        """Folds that stay whole, and which axes of the source they are."""
+        axes = enumerate(self.rule.source.axes)
+        return {"\0".join(axis): i for i, axis in axes if not self._open(axis)}
 
     def _open(self, axis: tuple[str, ...]) -> bool:
         """Must the axis be taken apart? Not if it stands in the same fold on both sides."""
@@ -131,26 +154,29 @@ class _Placement(NamedTuple):
                 spans.append(list(range(self.sizes[part.name] if part.kind == "digits" else len(part.words))))
         return [self.found.names[values] for values in product(*spans) if values in self.found.names]
 
-    def _share(self, name: str, at: Mapping[str, int], stack: Sequence[str]) -> Share:
-        labels = self._labels(self.rule.source)
-        dims = self._dims(self.rule.source, name, self.bound.sizes)
-        taken = set(self.rule.split) | {label for label in stack if label in labels}
-        index = tuple(self._old(label, at[label]) if label in taken else None for label in labels)
-        left = [label for label in labels if label not in taken]
-        wanted = [label for label in self._labels(self.rule.target) if label in left]
-        return Share(name, dims, index, tuple(left.index(label) for label in wanted))
+    def _share(self, name: str, at: Mapping[str, int]) -> Share:
+        labels = self._source_labels
+        dims = self._dims(labels, name, self.bound.sizes)
+        index = tuple(self._old(label, at[label]) if label in self._taken else None for label in labels)
+        return Share(name, dims, index, self._order)
 
-    def _dims(self, cell: Cell, name: str, sizes: Mapping[str, int]) -> tuple[int, ...]:
-        """Sizes of `_labels(cell)`; a fold that stays whole has that of the source tensor."""
-        whole = {"\0".join(axis): axis for axis in cell.axes if not self._open(axis)}
-        dims: list[int] = []
-        for label in self._labels(cell):
-            if label in whole:
-                axes, shape = self.rule.source.axes, self.entries[name].shape
-                dims.append(shape[axes.index(whole[label])])
-            else:
-                dims.append(sizes[size_label(label)])
-        return tuple(dims)
+    @cached_property
+    def _taken(self) -> frozenset[str]:
+        """Labels of the source of which a share takes one element."""
+        return frozenset(self.rule.split) | frozenset(self._stack).intersection(self._source_labels)
+
+    @cached_property
+    def _order(self) -> tuple[int, ...]:
+        """Where the labels of the target stand among those of the source that a share takes whole."""
+        left = [label for label in self._source_labels if label not in self._taken]
+        return tuple(left.index(label) for label in self._target_labels if label in left)
+
+    def _dims(self, labels: Sequence[str], name: str, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """Sizes of labels; a fold that stays whole has that of the source tensor."""
+        return tuple(
+            self.entries[name].shape[self._whole[label]] if label in self._whole else sizes[size_label(label)]
+            for label in labels
+        )
 
     def _shape(self, cell: Cell, dims: tuple[int, ...]) -> tuple[int, ...]:
         """The shape as written: folded, with the axes of size 1."""

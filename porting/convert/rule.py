@@ -20,6 +20,9 @@ from typing import NamedTuple
 from porting.convert.notation import Cell, show_axis
 from porting.errors import TableError
 
+COPY = ("copy",)
+"""The steps of a target that has its source's bytes."""
+
 
 class Rule(NamedTuple):
     """How a target cell comes from a source cell. All tuples hold labels.
@@ -62,7 +65,7 @@ class Rule(NamedTuple):
         words += [f"equal over {label}" for label in self.equal]
         if not words and self.source.axes != self.target.axes:
             words.append("reshape by axes of 1")
-        return tuple(words) or ("copy",)
+        return tuple(words) or COPY
 
 
 def lost_labels(source: Cell, target: Cell) -> str:

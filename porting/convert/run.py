@@ -14,6 +14,8 @@ from porting.convert.account import Done, Job, account, hash_of
 from porting.convert.fill import Fill, Progress, Way, fill_here
 from porting.convert.ledger import SUFFIX, Ledger, Record
 from porting.convert.request import Prepared
+from porting.convert.rule import COPY
+from porting.errors import MismatchError
 
 
 def run(
@@ -23,7 +25,8 @@ def run(
 
     way: with `verify`, the checksums that the source stores are compared with its bytes, and what was written is
     hashed once more from the output. fill: who brings the tensors over.
-    Raises: FormatError if either differs, or if the system refuses to write; the output does not appear.
+    Raises: MismatchError naming every checksum that the source's bytes do not have; FormatError if what is read back
+    differs, or if the system refuses to write; the output does not appear.
     """
     prepared, ready = job.prepared, job.ready
     step = _stepper(ready, report, passes=2 if way.verify else 1)
@@ -32,6 +35,10 @@ def run(
     with output:
         begin(output, ready.layout)
         filled = fill(output, job, way, step)
+        if filled.unsound:
+            path = prepared.source.checkpoint.path
+            wrong = list(dict.fromkeys(filled.unsound))
+            raise MismatchError(f"{path}: stores checksums that its bytes do not have", wrong)
         finish(output, ready.layout, filled.written)
         _copies(prepared.records, ready, filled.written, filled.hashes)
         done = Done(filled.written, filled.hashes, _input_files(prepared, way.algorithm), filled.overflowed)
@@ -44,7 +51,7 @@ def run(
 def _copies(records: Sequence[Record], ready: LaidOut, written: Mapping[str, Written], hashes: dict[str, str]) -> None:
     """A tensor that was only copied has the hash that it was written with."""
     for record in records:
-        value = hash_of(record.target, ready, written) if record.operation == ("copy",) else None
+        value = hash_of(record.target, ready, written) if record.operation == COPY else None
         if value is not None:
             hashes.setdefault(record.sources[0], value)
 

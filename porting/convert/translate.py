@@ -22,6 +22,7 @@ from porting.convert.names import collapse
 from porting.convert.naming import Wishes, reference, target_of
 from porting.convert.plan import plan_model
 from porting.convert.planned import Dropped, Plan, Planned
+from porting.convert.rule import COPY
 from porting.convert.sizes import Bound, axis_size, bind
 from porting.convert.slots import slot_name
 from porting.convert.ties import tie_pairs
@@ -87,7 +88,7 @@ def _by_name(a: Identified, b: Identified) -> Paired:
 
 
 def _same_name(a: Mapping[str, TensorEntry], b: Mapping[str, TensorEntry], name: str) -> Pair:
-    return Pair(name, (name,), ("copy",), a[name], a[name].shape, b[name])
+    return Pair(name, (name,), COPY, a[name], a[name].shape, b[name])
 
 
 def _one_family(a: Identified, b: Identified, match_a: Match, match_b: Match) -> tuple[Match, Match]:
@@ -184,7 +185,7 @@ class _Translation:
         for role, source in one.scalars.items():
             if role in two.scalars and one.form.scalars[role].ahead == two.form.scalars[role].ahead:
                 entry = _stored_as(self.a.entries[source], self.b.entries[two.scalars[role]])
-                yield Pair(entry.name, (source,), ("copy",), entry, entry.shape, self.b.entries[entry.name])
+                yield Pair(entry.name, (source,), COPY, entry, entry.shape, self.b.entries[entry.name])
 
     def _leftovers(self, used: set[str], made: set[str]) -> dict[str, Pair]:
         """Tensors of one name that the table does not know, or that no plan reaches."""

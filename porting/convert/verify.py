@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from porting.checkpoint.entry import Checkpoint, TensorEntry
+from porting.checkpoint.entry import TensorEntry
 from porting.checkpoint.pieces import entry_pieces
-from porting.checkpoint.registry import format_named, read
-from porting.checkpoint.stream import digest
+from porting.checkpoint.registry import read
+from porting.checkpoint.sound import unsound
+from porting.checkpoint.stream import hash_pieces
 from porting.convert.ledger import Ledger, Line, read_ledger
 from porting.convert.names import collapse
 from porting.convert.source import named
@@ -56,7 +57,7 @@ def verify(ledger: str | Path, *, source: str | Path | None = None, target: str 
     known = {line[0] for line in moved}
     extra = [name for name in wrote if name not in known]
     problems += [f"target: {name}  unexpected" for name in collapse(extra)]
-    problems += [f"target: {line}" for line in _checksums(wrote)]
+    problems += [f"target: {line}" for line in unsound(wrote)]
     lines = [*moved, *took_from]
     unhashed = sum(line[3] is None for line in lines)
     return Verification(path, origin, there, len(lines) - unhashed, unhashed, tuple(problems))
@@ -103,15 +104,6 @@ def hash_entry(entry: TensorEntry, algorithm: str) -> str:
     Raises: FormatError for an algorithm that the kit does not know.
     """
     try:
-        state = digest(algorithm)
+        return hash_pieces(entry_pieces(entry), algorithm)
     except KeyError:
         raise FormatError("", entry.name, f"hash {algorithm}: not known") from None
-    for piece in entry_pieces(entry):
-        state.update(piece)
-    return f"{algorithm}:{state.hexdigest()}"
-
-
-def _checksums(checkpoint: Checkpoint) -> list[str]:
-    """What the file's own checksums say, where its format has any."""
-    check = format_named(checkpoint.format).verify
-    return list(check(checkpoint)) if check else []

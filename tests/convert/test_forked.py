@@ -129,6 +129,17 @@ def test_what_a_cast_loses_is_counted_in_both(tmp_path: Path) -> None:
     assert any("float16" in note for note in by_threads.notes)
 
 
+def test_damage_of_the_source_is_told_by_both(bert: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    source = save(tmp_path / "in" / "m.ckpt", google_bert(layers=3, hidden=64), "tf-bundle")
+    data = source.with_name(source.name + ".data-00000-of-00001")
+    data.write_bytes(bytes(byte ^ 1 for byte in data.read_bytes()))
+    found = forked("", source, tmp_path / "out.ckpt")
+    assert "stores checksums that its bytes do not have" in found["error"]
+    assert all(f"{name}: wanted crc32c" in found["error"] for name in porting.read(bert))
+    assert [file.name for file in tmp_path.iterdir()] == ["in"]
+
+
 FAILING = """
 def failing(output, layout, name, *rest):
     if in_fork():

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from porting.checkpoint.checksum import crc32c
 from porting.checkpoint.storage import MappedFile
-from porting.checkpoint.tensorflow.leveldb import MAGIC, Table, crc32c, masked, records
+from porting.checkpoint.tensorflow.leveldb import MAGIC, Table, masked, records
 from porting.checkpoint.tensorflow.leveldb_build import BLOCK_SIZE, build
 from porting.checkpoint.tensorflow.slices import slice_key
 from porting.checkpoint.tensorflow.snappy import decompress
@@ -42,7 +43,7 @@ def one_block_table(block: bytes, kind: int = 0) -> bytes:
 
     def put(content: bytes, how: int) -> bytes:
         handle = encode_varint(len(out)) + encode_varint(len(content))
-        out.extend(content + bytes([how]) + struct.pack("<I", masked(crc32c(content, bytes([how])))))
+        out.extend(content + bytes([how]) + struct.pack("<I", masked(crc32c(content + bytes([how])))))
         return handle
 
     data = put(block, kind)

@@ -117,7 +117,8 @@ def _unsplittable(graph: Graph, slot: Slot, other: str) -> Iterator[str]:
 def _oriented(name: str, entry: TensorEntry, slot: Slot) -> TensorEntry:
     if not slot.transposed:
         return replace(entry, name=name, tied=None)
-    return replace(entry, name=name, shape=entry.shape[::-1], storage=swapped(entry.storage, entry.shape), tied=None)
+    turned = swapped(entry.storage, entry.shape)
+    return TensorEntry(name, entry.shape[::-1], entry.dtype, turned, entry.place)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from porting.checkpoint.checksum import Checksum
 from porting.checkpoint.dtypes import DType
 from porting.checkpoint.entry import Checkpoint, TensorEntry
 from porting.checkpoint.storage import InMemory, Mapped, MappedFile, Storage
-from porting.checkpoint.tensorflow.leveldb import Table, crc_of, masked
+from porting.checkpoint.tensorflow.leveldb import Table, crc_of, masked, unmasked
 from porting.checkpoint.tensorflow.locate import data_path, index_path
 from porting.checkpoint.tensorflow.proto import (
     OPAQUE,
@@ -186,7 +187,8 @@ def _tensor(bundle: _Bundle, name: str, entry: Entry, leaves: Sequence[_Leaf]) -
     """
     if not entry.slices:
         kind, storage = _storage(bundle, name, entry)
-        return TensorEntry(name, entry.shape, kind, storage, _place(bundle, entry))
+        checksum = Checksum("crc32c", unmasked(entry.crc)) if isinstance(storage, Mapped) else None
+        return TensorEntry(name, entry.shape, kind, storage, _place(bundle, entry), checksum=checksum)
     stored = [_storage(bundle, leaf.name, leaf.entry) for leaf in leaves]
     placed = [bounds(part, entry.shape) for part in entry.slices]
     try:
@@ -230,9 +232,9 @@ def read(prefix: Path) -> Checkpoint:
 
 
 def verify(checkpoint: Checkpoint) -> Iterator[str]:
-    """Compare every stored crc32c with the bytes; a line per tensor or slice that is damaged."""
+    """Compare the stored crc32c of strings and of slices; a line for each that is damaged."""
     bundle = _open(checkpoint.path)
-    for _, _, leaves in _groups(bundle):
+    for _, entry, leaves in _groups(bundle):
         for leaf in leaves:
             if leaf.entry.dtype in OPAQUE:
                 continue
@@ -240,7 +242,7 @@ def verify(checkpoint: Checkpoint) -> Iterator[str]:
                 _, storage = _storage(bundle, leaf.name, leaf.entry)
                 if isinstance(storage, Strings):
                     found = masked(storage.crc())
-                elif isinstance(storage, Mapped):
+                elif isinstance(storage, Mapped) and entry.slices:
                     found = masked(crc_of(storage.file, leaf.entry.offset, leaf.entry.size))
                 else:
                     continue

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from porting.checkpoint.storage import Array, MappedFile
+from porting.checkpoint.checksum import crc32c
+from porting.checkpoint.storage import MappedFile
 from porting.checkpoint.tensorflow.snappy import decompress
 from porting.checkpoint.wire import WireError, varint
 from porting.errors import FormatError
@@ -26,14 +27,7 @@ _KEY_BYTES_PER_BYTE = 64
 """A writer that restarts every 16 keys cannot spell out more key bytes than 16 times its file."""
 
 
-def crc32c(*parts: bytes | Array) -> int:
-    """CRC-32C of the parts, one after the other."""
-    import google_crc32c
-
-    value = 0
-    for part in parts:
-        value = google_crc32c.extend(value, part)
-    return int(value)
+_MASK_DELTA = 0xA282EAD8
 
 
 def masked(crc: int) -> int:
@@ -42,7 +36,17 @@ def masked(crc: int) -> int:
     >>> hex(masked(0))
     '0xa282ead8'
     """
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+    return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
+
+
+def unmasked(stored: int) -> int:
+    """The CRC-32C that is stored so.
+
+    >>> unmasked(masked(7))
+    7
+    """
+    turned = (stored - _MASK_DELTA) & 0xFFFFFFFF
+    return (turned >> 17 | turned << 15) & 0xFFFFFFFF
 
 
 class Handle(NamedTuple):
@@ -207,12 +211,10 @@ _WORTH_RELEASING = 1 << 20
 
 def crc_of(file: MappedFile, offset: int, length: int, piece: int = 8 << 20) -> int:
     """CRC-32C of a stretch of a file, which may be larger than memory: pages are given back as it passes."""
-    import google_crc32c
-
     value = 0
     for start in range(offset, offset + length, piece):
         size = min(piece, offset + length - start)
-        value = google_crc32c.extend(value, file.array(start, size, f"bytes at {start}"))
+        value = crc32c(file.array(start, size, f"bytes at {start}"), value)
         if size >= _WORTH_RELEASING:
             file.release(start, size)
-    return int(value)
+    return value

@@ -8,7 +8,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 
-from porting.checkpoint.tensorflow.leveldb import FOOTER, MAGIC, crc32c, masked
+from porting.checkpoint.checksum import crc32c
+from porting.checkpoint.tensorflow.leveldb import FOOTER, MAGIC, masked
 from porting.checkpoint.wire import encode_varint
 
 BLOCK_SIZE = 262144
@@ -74,7 +75,7 @@ def build(items: Iterable[tuple[bytes, bytes]]) -> bytes:
 
     def put(content: bytes) -> bytes:
         handle = encode_varint(len(out)) + encode_varint(len(content))
-        out.extend(content + b"\0" + struct.pack("<I", masked(crc32c(content, b"\0"))))
+        out.extend(content + b"\0" + struct.pack("<I", masked(crc32c(content + b"\0"))))
         return handle
 
     for key, value in items:

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from porting.checkpoint.checksum import crc32c
 from porting.checkpoint.storage import Array, Box, MappedFile
-from porting.checkpoint.tensorflow.leveldb import crc32c, masked
+from porting.checkpoint.tensorflow.leveldb import masked
 from porting.checkpoint.wire import WireError, encode_varint, varint
 from porting.errors import FormatError
 
@@ -29,7 +30,7 @@ def encode_strings(values: Sequence[bytes]) -> tuple[bytes, int]:
     plain = _checked(map(len, values))
     crc = masked(crc32c(plain)).to_bytes(4, "little")
     body = b"".join(values)
-    return b"".join(encode_varint(len(value)) for value in values) + crc + body, crc32c(plain, crc, body)
+    return b"".join(encode_varint(len(value)) for value in values) + crc + body, crc32c(body, crc32c(plain + crc))
 
 
 class Strings(NamedTuple):
@@ -63,7 +64,8 @@ class Strings(NamedTuple):
         Raises: FormatError as `read` does.
         """
         lengths, at = self._lengths()
-        return crc32c(_checked(lengths), self.file.array(self.offset + at - 4, self.size - at + 4, self.name))
+        values = self.file.array(self.offset + at - 4, self.size - at + 4, self.name)
+        return crc32c(values, crc32c(_checked(lengths)))
 
     def _lengths(self) -> tuple[list[int], int]:
         """Each value's length, and where in the tensor the first value begins."""
