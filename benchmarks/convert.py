@@ -4,8 +4,9 @@
 
 Every round runs `cp` and the command one after the other, so a machine that drifts drifts under both;
 the figure is the median of the rounds' ratios. `cp` waits for memory and a conversion also for the processor, so a
-machine whose processor is slow at the moment drifts under one of them more: `start` tells how fast it is. Files are in the page cache, modules are compiled. Memory is sampled
-from /proc every few milliseconds: anonymous (RssAnon) and resident (VmRSS), of a process and its fork together.
+machine whose processor is slow at the moment drifts under one of them more: `start` tells how fast it is. Files are in
+the page cache, modules are compiled. Memory is sampled from /proc every few milliseconds: anonymous (RssAnon) and
+resident (VmRSS), of a process and its fork together.
 """
 
 from __future__ import annotations
@@ -188,7 +189,7 @@ def peers(folder: Path, rounds: int) -> Iterator[Line]:
 
 
 def start(folder: Path, rounds: int) -> Iterator[Line]:
-    """`port --help` and Typer alone, in seconds: what of the first is ours, and how fast the machine is at the moment."""
+    """`port --help`, and Typer alone, in seconds: how fast the machine is at the moment."""
     del folder
     yield _seconds("port --help (seconds)", 0.25, [*PORT, "--help"], rounds)
     yield _seconds("import typer (seconds)", None, [sys.executable, "-c", "import typer"], rounds)

@@ -20,6 +20,7 @@ import pytest
 from porting.checkpoint.dtypes import DTYPES
 from porting.checkpoint.entry import Checkpoint
 from porting.checkpoint.registry import format_named, locate
+from porting.checkpoint.sound import unsound
 from porting.checkpoint.write import write
 from porting.errors import PortError, UsageError
 
@@ -75,7 +76,7 @@ class FormatConformance:
         return kind.read(where)
 
     def check(self, folder: Path, tensors: Arrays) -> Checkpoint:
-        """Write, read, compare bit for bit, box reads included."""
+        """Write, read, compare bit for bit, box reads included; checksums hold."""
         checkpoint = self.open(self.make(folder, tensors))
         assert set(checkpoint) == set(tensors)
         for name, array in tensors.items():
@@ -85,6 +86,7 @@ class FormatConformance:
             if array.ndim and array.shape[0] > 1:
                 box = (slice(1, array.shape[0]), *[slice(0, (n + 1) // 2) for n in array.shape[1:]])
                 assert same_bits(np.asarray(entry.read(box)), array[box]), name
+        assert list(unsound(checkpoint)) == []
         return checkpoint
 
     def test_every_dtype_keeps_its_bits(self, tmp_path: Path) -> None:
