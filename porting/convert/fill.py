@@ -94,13 +94,12 @@ class _Reader:
         record, entry = self._records.get(name), self._job.ready.entries[name]
         cast = replace(entry.storage, overflowed=[]) if isinstance(entry.storage, Cast) else None
         pieces = storage_pieces(cast or entry.storage, entry.shape, entry.dtype.itemsize, at=at)
-        for source in record.sources if record else ():
-            if source not in self._tensors:
-                continue
-            if record is not None and record.operation != COPY:
-                self._take(source)
-            elif self._tensors[source].storage is entry.storage:
-                pieces = self._checked(source, pieces)
+        if record is not None:
+            for source in filter(self._tensors.__contains__, record.sources):
+                if record.operation != COPY:
+                    self._take(source)
+                elif self._tensors[source].storage is entry.storage:
+                    pieces = self._checked(source, pieces)
         yield from pieces
         if cast is not None and cast.overflowed:
             self._filled.overflowed[name] = sum(cast.overflowed)
