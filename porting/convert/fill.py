@@ -16,6 +16,7 @@ from porting.checkpoint.storage import Array
 from porting.checkpoint.stream import Opened, Pieces, Written, by_threads, fill_tensors, hash_pieces, read_back
 from porting.convert.account import Job
 from porting.convert.cast import Cast
+from porting.convert.ledger import Record
 from porting.convert.rule import COPY
 from porting.errors import FormatError
 
@@ -95,11 +96,11 @@ class _Reader:
         cast = replace(entry.storage, overflowed=[]) if isinstance(entry.storage, Cast) else None
         pieces = storage_pieces(cast or entry.storage, entry.shape, entry.dtype.itemsize, at=at)
         if record is not None:
-            for source in filter(self._tensors.__contains__, record.sources):
-                if record.operation != COPY:
-                    self._take(source)
-                elif self._tensors[source].storage is entry.storage:
+            for source in _whole(record, self._job):
+                if record.operation == COPY:
                     pieces = self._checked(source, pieces)
+                else:
+                    self._take(source)
         yield from pieces
         if cast is not None and cast.overflowed:
             self._filled.overflowed[name] = sum(cast.overflowed)
@@ -114,17 +115,18 @@ class _Reader:
         return checked(self._tensors[source], pieces, self._filled.unsound) if self._way.verify else pieces
 
 
+def _whole(record: Record, job: Job) -> Iterator[str]:
+    """The sources that are read whole for a target: the one that is copied, or all that it is made of."""
+    tensors, entry = job.prepared.source.tensors, job.ready.entries[record.target]
+    for name in record.sources:
+        if name in tensors and (record.operation != COPY or tensors[name].storage is entry.storage):
+            yield name
+
+
 def passing(job: Job) -> frozenset[str]:
     """The sources that are read whole on the way into targets, where a _Reader compares their checksums."""
-    tensors, ready = job.prepared.source.tensors, job.ready
-    return frozenset(
-        name
-        for record in job.prepared.records
-        if record.target in ready.layout.extents
-        for name in record.sources
-        if name in tensors
-        and (record.operation != COPY or tensors[name].storage is ready.entries[record.target].storage)
-    )
+    filled = (record for record in job.prepared.records if record.target in job.ready.layout.extents)
+    return frozenset(name for record in filled for name in _whole(record, job))
 
 
 def fill_some(output: Opened, job: Job, names: Iterable[str], way: Way, step: Progress | None) -> Filled:

@@ -233,6 +233,8 @@ def read(prefix: Path) -> Checkpoint:
 
 def verify(checkpoint: Checkpoint) -> Iterator[str]:
     """Compare the stored crc32c of strings and of slices; a line for each that is damaged."""
+    if not any(isinstance(entry.storage, (Strings, Tiled)) for entry in checkpoint.values()):
+        return
     bundle = _open(checkpoint.path)
     for _, entry, leaves in _groups(bundle):
         for leaf in leaves:
