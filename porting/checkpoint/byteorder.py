@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from porting.checkpoint.dtypes import DType
 from porting.checkpoint.storage import Array, Box, Storage
 
@@ -18,6 +16,8 @@ class Swapped:
     dtype: DType
 
     def read(self, box: Box = ()) -> Array:
+        import numpy as np
+
         part = self.inner.read(box)
         width = self.dtype.itemsize // (2 if self.dtype.kind == "complex" else 1)
         raw = np.ascontiguousarray(part).reshape(-1).view(np.dtype(f"u{width}")).byteswap()

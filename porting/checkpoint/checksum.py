@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
-from typing import Literal, NamedTuple
-
-from porting.checkpoint.storage import Array
+from typing import Any, Literal, NamedTuple
 
 Kind = Literal["crc32", "crc32c"]
 
@@ -21,17 +18,59 @@ class Checksum(NamedTuple):
         return f"{self.kind} {self.value:08x}"
 
 
-def crc32c(data: Array | bytes, value: int = 0) -> int:
+_SHORT = 1 << 16
+"""Bytes that are copied sooner than numpy is imported for them."""
+
+
+def crc32c(data: memoryview | bytes, value: int = 0) -> int:
     """CRC-32C of bytes, continued from `value`."""
     import google_crc32c
 
-    return int(google_crc32c.extend(value, data))
+    return int(google_crc32c.extend(value, _lasting(data)))
 
 
-def crc32(data: Array, value: int = 0) -> int:
-    """CRC-32 of bytes, continued from `value`."""
-    return zlib.crc32(data.data, value)
+def _lasting(data: memoryview | bytes) -> Any:
+    """The same as something that nobody has to release: google_crc32c takes bytes and arrays, but no memoryview."""
+    if isinstance(data, bytes):
+        return data
+    if len(data) <= _SHORT:
+        return bytes(data)
+    import numpy as np
+
+    return np.frombuffer(data, np.uint8)
 
 
-STEPS: dict[Kind, Callable[[Array, int], int]] = {"crc32": crc32, "crc32c": crc32c}
+def crc32(data: memoryview | bytes, value: int = 0) -> int:
+    """CRC-32 of bytes, continued from `value`: zlib's, 25 times as fast."""
+    from isal import isal_zlib
+
+    return int(isal_zlib.crc32(data, value))
+
+
+def combine_crc32(first: int, second: int, nbytes: int) -> int:
+    """The CRC-32 of two byte strings one after the other, from theirs. nbytes: length of the second.
+
+    >>> combine_crc32(crc32(b"check"), crc32(b"point"), 5) == crc32(b"checkpoint")
+    True
+    """
+    from isal import isal_zlib
+
+    return isal_zlib.crc32_combine(first, second, nbytes)
+
+
+_ALL = 0xFFFFFFFF
+
+
+def extend_crc32_by_zeros(crc: int, nbytes: int) -> int:
+    """The CRC-32 after `nbytes` more bytes of zero.
+
+    A CRC-32 is complemented before and after; between, zeros only multiply it, as combining with an empty one does.
+
+    >>> extend_crc32_by_zeros(crc32(b"a"), 3) == crc32(b"a" + bytes(3))
+    True
+    """
+    return combine_crc32(crc ^ _ALL, 0, nbytes) ^ _ALL
+
+
+STEPS: dict[Kind, Callable[[memoryview, int], int]] = {"crc32": crc32, "crc32c": crc32c}
 """What continues a checksum by more bytes."""

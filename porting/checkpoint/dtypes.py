@@ -27,13 +27,18 @@ class DType(NamedTuple):
     kind: Kind
     bits: int
 
+    @property
+    def native(self) -> bool:
+        """Whether numpy has it itself."""
+        return self.name in _NUMPY_OWN
+
     def numpy(self) -> np.dtype[Any]:
         """The numpy dtype that carries it (from ml_dtypes where numpy has none)."""
         import numpy as np
 
         if self.kind == "string":
             return np.dtype(object)
-        if self.name in _NUMPY_OWN:
+        if self.native:
             return np.dtype(self.name)
         import ml_dtypes
 

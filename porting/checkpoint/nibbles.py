@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
-
-import numpy as np
 
 from porting.checkpoint.dtypes import DType
 from porting.checkpoint.storage import Array, Box, MappedFile
@@ -25,6 +24,8 @@ class Nibbles:
 
     def read(self, box: Box = ()) -> Array:
         """The elements of the box, unpacked; only the run of bytes that holds them is touched."""
+        import numpy as np
+
         carrier = self.dtype.numpy()
         if not all(self.shape):
             return np.empty(self.shape, carrier)[box]
@@ -49,6 +50,8 @@ class Nibbles:
 
     def _flat(self, first: int, count: int) -> Array:
         """`count` elements from the flat index `first`, one to a byte."""
+        import numpy as np
+
         low, high = first // 2, (first + count + 1) // 2
         pairs = self.file.array(self.offset + low, high - low, f"tensor at offset {self.offset}")
         out = np.empty(2 * pairs.size, np.uint8)
@@ -59,3 +62,19 @@ class Nibbles:
     def release(self) -> None:
         """Give the pages back."""
         self.file.release(self.offset, (prod(self.shape) + 1) // 2)
+
+
+def packed(pieces: Iterable[memoryview]) -> Iterator[memoryview]:
+    """Elements of one byte each to two in a byte, the first in the low half (ONNX's int4)."""
+    import numpy as np
+
+    odd = np.empty(0, np.uint8)
+    for piece in pieces:
+        data = np.concatenate([odd, np.frombuffer(piece, np.uint8)])
+        even = data.size - data.size % 2
+        pairs = data[:even] & 0x0F
+        odd = data[even:]
+        if even:
+            yield (pairs[0::2] | pairs[1::2] << 4).data
+    if odd.size:
+        yield (odd & 0x0F).data

@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from porting.checkpoint.scratch import Scratch
+from porting.checkpoint.storage import Unread
 from porting.errors import FormatError, UsageError
 
 
@@ -55,11 +57,29 @@ its host: that took four times as long where it happened. Of 512 KiB it happens 
 
 
 def put(fd: int, offset: int, data: object) -> None:
-    """Write all of `data` (anything with the buffer protocol) at `offset`. Raises: OSError."""
+    """Write all of `data` (anything with the buffer protocol, or bytes of a file that were not read) at `offset`.
+
+    Raises: OSError; FormatError if the file that they are in ends before.
+    """
+    if isinstance(data, Unread):
+        _put_unread(fd, offset, data)
+        return
     view = memoryview(data).cast("B")  # type: ignore[arg-type]
     while view:
         done = os.pwrite(fd, view[: WRITE - offset % WRITE], offset)
         view, offset = view[done:], offset + done
+
+
+def _put_unread(fd: int, offset: int, data: Unread) -> None:
+    """What the system does not copy from file to file by itself is read and written."""
+    done = data.copy(fd, offset)
+    if done < len(data):
+        with Scratch() as scratch:
+            for start in range(done, len(data), WRITE):
+                count = min(WRITE, len(data) - start)
+                piece = scratch.take(count, offset + start, source=data.offset + start)
+                data.file.read_into(data.offset + start, piece)
+                put(fd, offset + start, piece)
 
 
 def release(fd: int, offset: int, nbytes: int) -> None:

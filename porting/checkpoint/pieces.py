@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from math import prod
-from typing import Protocol, runtime_checkable
-
-import numpy as np
+from typing import Protocol, TypeVar, runtime_checkable
 
 from porting.checkpoint.entry import TensorEntry
 from porting.checkpoint.scratch import Scratch
-from porting.checkpoint.storage import Array, Mapped, Storage
-from porting.checkpoint.tiles import pack
+from porting.checkpoint.storage import Array, Mapped, Storage, Unread
 
 PIECE = 2 << 20
 """Bytes moved at a time: small enough to stay in the second-level cache between reading, hashing and writing."""
@@ -20,16 +17,23 @@ READ = 1 << 20
 """Bytes read at a time where a run of a file is taken as it is: what was read is still in the second-level cache
 when it is hashed and written."""
 
+UNREAD = 16 << 20
+"""Bytes that the system copies at a time, in which nothing can be told of it."""
+
 HELD = 32 << 20
 """Bytes of a mapped file that one thread keeps resident at a time."""
+
+
+Piece = memoryview | Unread
+"""Some of a tensor's bytes."""
 
 
 @runtime_checkable
 class InPieces(Protocol):
     """A storage that knows a better way to come in pieces than by boxes of its shape."""
 
-    def pieces(self, piece: int, at: int = 0) -> Iterator[Array]:
-        """The bytes in order, about `piece` at a time, as uint8; each array may be overwritten by the next.
+    def pieces(self, piece: int, at: int = 0) -> Iterator[memoryview]:
+        """The bytes in order, about `piece` at a time; each may be overwritten by the next.
 
         at: where in a file they will stand, as for Scratch.take.
         """
@@ -38,7 +42,7 @@ class InPieces(Protocol):
 
 def storage_pieces(
     storage: Storage, shape: tuple[int, ...], itemsize: int, piece: int = PIECE, *, at: int = 0, keep: bool = False
-) -> Iterator[Array]:
+) -> Iterator[memoryview]:
     """A stored tensor's bytes in row-major order, at most about `piece` bytes at a time.
 
     at: where in a file they will stand: see Scratch.
@@ -51,44 +55,75 @@ def storage_pieces(
     if isinstance(storage, InPieces):
         yield from storage.pieces(piece, at)
     elif isinstance(storage, Mapped) and storage.strides is None:
-        yield from _mapped(storage, piece) if keep else _read(storage, min(piece, READ), at)
+        whole = Unread(storage.file, storage.offset, storage.extent)
+        yield from _mapped(storage, piece) if keep else _read(whole, min(piece, READ), at)
     else:
-        scratch = Scratch()
-        for box in row_boxes(shape, itemsize, piece):
-            part = storage.read(box)
-            yield pack(part, None if part.flags.c_contiguous else scratch.take(part.nbytes, at))
-            at += part.nbytes
+        from porting.checkpoint.tiles import pack
+
+        with Scratch() as scratch:
+            for box in row_boxes(shape, itemsize, piece):
+                part = storage.read(box)
+                yield pack(part, None if part.flags.c_contiguous else scratch.take(part.nbytes, at))
+                at += part.nbytes
     if not keep:
         storage.release()
 
 
-def entry_pieces(entry: TensorEntry, at: int = 0, *, piece: int = PIECE, keep: bool = False) -> Iterator[Array]:
+def entry_pieces(entry: TensorEntry, at: int = 0, *, piece: int = PIECE, keep: bool = False) -> Iterator[memoryview]:
     """The bytes of an entry, as those of its storage."""
     return storage_pieces(entry.storage, entry.shape, entry.dtype.itemsize, piece, at=at, keep=keep)
 
 
-def _read(storage: Mapped, piece: int, at: int) -> Iterator[Array]:
-    """The run of the file, copied piece by piece into one buffer: cheaper than mapping pages that are seen once.
+def unread(storage: Storage) -> Unread | None:
+    """The bytes of a storage, if they lie in one run of a file as they are."""
+    if isinstance(storage, Mapped) and storage.strides is None:
+        return Unread(storage.file, storage.offset, storage.extent)
+    return None
+
+
+def unread_pieces(storage: Storage, shape: tuple[int, ...], itemsize: int, at: int = 0) -> Iterator[Piece]:
+    """As storage_pieces, but what lies in one run of a file is not read: see `seen`."""
+    whole = unread(storage)
+    if whole is None:
+        yield from storage_pieces(storage, shape, itemsize, at=at)
+    else:
+        for start in range(0, len(whole), UNREAD):
+            yield whole[start : start + UNREAD]
+
+
+def seen(pieces: Iterable[Piece], at: int = 0) -> Iterator[memoryview]:
+    """The pieces for who looks at them: what is not read yet is. at: where in a file the first will stand."""
+    for piece in pieces:
+        if isinstance(piece, Unread):
+            yield from _read(piece, READ, at)
+        else:
+            yield piece
+        at += len(piece)
+
+
+def _read(run: Unread, piece: int, at: int) -> Iterator[memoryview]:
+    """The run of a file, copied piece by piece into one buffer: cheaper than mapping pages that are seen once.
 
     The first piece is shorter, so that the others will stand at multiples of their size: what is written there fills
     large pages of the system's cache from end to end.
     """
-    scratch, done = Scratch(), 0
-    while done < storage.extent:
-        count = min(piece - (at + done) % piece, storage.extent - done)
-        part = scratch.take(count, at + done, source=storage.offset + done)
-        storage.file.read_into(storage.offset + done, part)
-        yield part
-        done += count
+    done = 0
+    with Scratch() as scratch:
+        while done < len(run):
+            count = min(piece - (at + done) % piece, len(run) - done)
+            part = scratch.take(count, at + done, source=run.offset + done)
+            run.file.read_into(run.offset + done, part)
+            yield part
+            done += count
 
 
-def _mapped(storage: Mapped, piece: int) -> Iterator[Array]:
+def _mapped(storage: Mapped, piece: int) -> Iterator[memoryview]:
     """The run of the file itself; a large one gives its pages back on the way."""
-    whole = storage.file.array(storage.offset, storage.extent, f"tensor at offset {storage.offset}")
+    whole = storage.file.still(storage.offset, storage.extent, f"tensor at offset {storage.offset}")
     since = 0
-    for at in range(0, whole.size, piece):
+    for at in range(0, len(whole), piece):
         yield whole[at : at + piece]
-        if at + piece - since >= HELD and whole.size > HELD:
+        if at + piece - since >= HELD and len(whole) > HELD:
             storage.file.release(storage.offset + since, at + piece - since)
             since = at + piece
 
@@ -113,35 +148,20 @@ def row_boxes(shape: tuple[int, ...], itemsize: int, piece: int) -> Iterator[tup
         yield (slice(i, min(i + rows, shape[0])),)
 
 
-def in_step(one: Iterable[Array], two: Iterable[Array]) -> Iterator[tuple[Array, Array]]:
-    """Two runs of flat arrays, cut at the ends of both: pairs of equal length, as far as both reach.
+Run = TypeVar("Run", memoryview, Array)
 
-    >>> [(a.size, b.size) for a, b in in_step([np.zeros(3), np.zeros(1)], [np.zeros(2), np.zeros(2)])]
+
+def in_step(one: Iterable[Run], two: Iterable[Run]) -> Iterator[tuple[Run, Run]]:
+    """Two runs of pieces, or of flat arrays, cut at the ends of both: pairs of equal length, as far as both reach.
+
+    >>> pieces = [[memoryview(bytes(count)) for count in counts] for counts in ([3, 1], [2, 2])]
+    >>> [(len(a), len(b)) for a, b in in_step(*pieces)]
     [(2, 2), (1, 1), (1, 1)]
     """
     ones, twos = iter(one), iter(two)
-    a = b = np.empty(0, np.uint8)
-    while True:
-        if not a.size:
-            a = next(ones, a)
-        if not b.size:
-            b = next(twos, b)
-        count = min(a.size, b.size)
-        if not count:
-            return
+    a, b = next(ones, None), next(twos, None)
+    while a is not None and b is not None:
+        count = min(len(a), len(b))
         yield a[:count], b[:count]
-        a, b = a[count:], b[count:]
-
-
-def nibbles(pieces: Iterable[Array]) -> Iterator[Array]:
-    """Elements of one byte each to two in a byte, the first in the low half (ONNX's int4)."""
-    odd: Array | None = None
-    for piece in pieces:
-        data = piece if odd is None else np.concatenate([odd, piece])
-        even = data.size - data.size % 2
-        pairs = data[:even] & 0x0F
-        odd = data[even:].copy() if even < data.size else None
-        if even:
-            yield pairs[0::2] | pairs[1::2] << 4
-    if odd is not None:
-        yield odd & 0x0F
+        a = a[count:] if count < len(a) else next(ones, None)
+        b = b[count:] if count < len(b) else next(twos, None)

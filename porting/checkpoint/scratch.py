@@ -8,9 +8,9 @@ takes 0.17 s, 0.21 s at other distances and 0.50 s at 1 to 15 bytes; pread 0.07 
 
 from __future__ import annotations
 
-import numpy as np
-
-from porting.checkpoint.storage import Array
+import mmap
+from contextlib import suppress
+from typing import Self
 
 PAGE = 4096
 NEAR = 32
@@ -18,16 +18,33 @@ AWAY = 128
 """How far a place is moved that would be near: whole cache lines, so that addresses stay equal modulo 64."""
 
 
+SPARES = 4
+"""Buffers that are kept for the next tensors: fresh memory costs as much as the copy that goes into it."""
+
+USUAL = 4 << 20
+"""Bytes of a buffer at least, so that one serves for most tensors. Pages that are not touched are not there."""
+
+_spares: list[memoryview] = []
+
+
 class Scratch:
-    """A buffer that is used again for every piece."""
+    """A buffer that is used again for every piece, and, when its context is left, for those of another tensor."""
 
     __slots__ = ("_pages",)
 
     def __init__(self) -> None:
-        self._pages = np.empty(0, np.uint8)
+        self._pages = memoryview(b"")
 
-    def take(self, nbytes: int, at: int, source: int | None = None) -> Array:
-        """`nbytes` of it as uint8, what was taken before is overwritten.
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._pages and len(_spares) < SPARES:
+            _spares.append(self._pages)
+        self._pages = memoryview(b"")
+
+    def take(self, nbytes: int, at: int, source: int | None = None) -> memoryview:
+        """`nbytes` of it, what was taken before is overwritten.
 
         at: where in a file the bytes will stand: they lie so in their page here, even where elements then have odd
         addresses, which numpy's copies do not mind. source: where in a file they are read from, if they are.
@@ -35,7 +52,15 @@ class Scratch:
         start = at % PAGE
         if source is not None and 0 < (start - source) % PAGE < NEAR:
             start = (start - AWAY) % PAGE
-        if self._pages.size < nbytes + PAGE:
-            room = np.empty(nbytes + 2 * PAGE, np.uint8)
-            self._pages = room[-room.ctypes.data % PAGE :]
+        if len(self._pages) < nbytes + PAGE:
+            self._pages = _pages(nbytes + PAGE)
         return self._pages[start : start + nbytes]
+
+
+def _pages(nbytes: int) -> memoryview:
+    """So many bytes from the beginning of a page on: a spare if there is one, and it is long enough."""
+    with suppress(IndexError):
+        spare = _spares.pop()
+        if len(spare) >= nbytes:
+            return spare
+    return memoryview(mmap.mmap(-1, max(nbytes, USUAL), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))

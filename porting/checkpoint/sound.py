@@ -8,11 +8,10 @@ from porting.checkpoint.checksum import STEPS
 from porting.checkpoint.entry import Checkpoint, TensorEntry
 from porting.checkpoint.pieces import READ, entry_pieces
 from porting.checkpoint.registry import format_named
-from porting.checkpoint.storage import Array
 from porting.errors import FormatError
 
 
-def checked(entry: TensorEntry, pieces: Iterable[Array], wrong: list[str]) -> Iterator[Array]:
+def checked(entry: TensorEntry, pieces: Iterable[memoryview], wrong: list[str]) -> Iterator[memoryview]:
     """A whole tensor's pieces as they pass, and then a line for `wrong` if they do not have its stored checksum."""
     stored = entry.checksum
     if stored is None:

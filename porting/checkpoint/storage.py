@@ -6,16 +6,20 @@ import mmap
 import os
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, TypeAlias
 
 from porting.checkpoint.dtypes import DType
 from porting.errors import FormatError
 
-Array = np.ndarray[Any, np.dtype[Any]]
+if TYPE_CHECKING:
+    from typing import Any
+
+    import numpy as np
+
+Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 Box = tuple[slice, ...]
 """One `slice(start, stop)` per leading axis; axes that are not named are taken whole."""
 
@@ -46,9 +50,12 @@ def _opened(path: Path) -> tuple[int, int]:
 
 
 class MappedFile:
-    """A file mapped read-only. Views stay valid as long as anyone holds one."""
+    """A file mapped read-only. Views stay valid as long as anyone holds one.
 
-    __slots__ = ("_buffer", "_map", "fd", "path", "size")
+    view: the whole file as bytes, nothing of it loaded yet.
+    """
+
+    __slots__ = ("_map", "fd", "path", "size", "view")
 
     def __init__(self, path: Path) -> None:
         """Map `path`.
@@ -62,7 +69,7 @@ class MappedFile:
         except (OSError, ValueError) as error:
             os.close(self.fd)
             raise FormatError(path, "", f"cannot be mapped: {error}") from None
-        self._buffer = np.frombuffer(self._map, np.uint8)
+        self.view = memoryview(self._map)
 
     def __del__(self) -> None:
         fd = getattr(self, "fd", -1)
@@ -72,11 +79,6 @@ class MappedFile:
                 os.close(fd)
             except (OSError, AttributeError):  # at the interpreter's end, os may be gone before this is
                 return
-
-    @property
-    def view(self) -> memoryview:
-        """The whole file as read-only bytes, nothing of it loaded yet."""
-        return self._buffer.data
 
     def bytes(self, offset: int, length: int, place: str) -> memoryview:
         """`length` bytes from `offset`.
@@ -91,25 +93,31 @@ class MappedFile:
             )
         return self.view[offset : offset + length]
 
-    def array(self, offset: int, length: int, place: str) -> Array:
-        """The same bytes as a uint8 array.
+    def still(self, offset: int, length: int, place: str) -> memoryview:
+        """The same bytes, to be read at once.
 
         Raises: FormatError also if the file has been cut since, for the system ends a process that reads on there.
         """
-        self.bytes(offset, length, place)
+        found = self.bytes(offset, length, place)
         now = os.fstat(self.fd).st_size
         if offset + length > now:
             raise FormatError(
                 self.path, place, f"wanted {length} bytes at offset {offset}, the file was cut and has {now}"
             )
-        return self._buffer[offset : offset + length]
+        return found
 
-    def read_into(self, offset: int, buffer: Array) -> None:
-        """Fill a uint8 array with what stands at `offset`, without mapping it.
+    def array(self, offset: int, length: int, place: str) -> Array:
+        """The same as a uint8 array. Raises: FormatError likewise."""
+        import numpy as np
+
+        return np.frombuffer(self.still(offset, length, place), np.uint8)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer with what stands at `offset`, without mapping it.
 
         Raises: FormatError if the file ends before, as one does that was cut since it was opened.
         """
-        view = buffer.data
+        view = buffer
         while view:
             try:
                 got = os.preadv(self.fd, [view], offset)
@@ -127,6 +135,38 @@ class MappedFile:
         stop += -stop % page
         if stop > start:
             self._map.madvise(mmap.MADV_DONTNEED, start, min(stop, self.size + (-self.size % page)) - start)
+
+
+class Unread:
+    """Bytes of a file that nobody has looked at: the system copies them into another file by itself."""
+
+    __slots__ = ("file", "nbytes", "offset")
+
+    def __init__(self, file: MappedFile, offset: int, nbytes: int) -> None:
+        self.file = file
+        self.offset = offset
+        self.nbytes = nbytes
+
+    def __len__(self) -> int:
+        return self.nbytes
+
+    def __getitem__(self, part: slice) -> Self:
+        """Some of them, from one place on to another."""
+        start, stop, _ = part.indices(self.nbytes)
+        return type(self)(self.file, self.offset + start, max(0, stop - start))
+
+    def copy(self, fd: int, offset: int) -> int:
+        """Have the system copy them to `offset` of an open file; how many it has, fewer if it cannot or they end."""
+        if not hasattr(os, "copy_file_range"):
+            return 0
+        done = 0
+        with suppress(OSError):  # the same happens to who reads and writes, and can say which of the two it was
+            while done < self.nbytes:
+                count = os.copy_file_range(self.file.fd, fd, self.nbytes - done, self.offset + done, offset + done)
+                if not count:
+                    break
+                done += count
+        return done
 
 
 class Mapped(NamedTuple):
@@ -151,11 +191,13 @@ class Mapped(NamedTuple):
         return self.dtype.itemsize + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
 
     def read(self, box: Box = ()) -> Array:
-        raw = self.file.array(self.offset, self.extent, f"tensor at offset {self.offset}")
+        import numpy as np
+
+        raw = self.file.still(self.offset, self.extent, f"tensor at offset {self.offset}")
         carrier = self.dtype.numpy()
-        if not raw.size:
+        if not raw:
             return np.empty(self.shape, carrier)[box]
-        whole: Array = np.ndarray(self.shape, carrier, buffer=raw.data, strides=self.strides)
+        whole: Array = np.ndarray(self.shape, carrier, buffer=raw, strides=self.strides)
         return whole[box] if box else whole
 
     def release(self) -> None:
@@ -174,6 +216,8 @@ class Segments(NamedTuple):
     dtype: DType
 
     def read(self, box: Box = ()) -> Array:
+        import numpy as np
+
         carrier = self.dtype.numpy()
         if not self.shape:
             return self._flat(0, 1, carrier).reshape(())
@@ -185,6 +229,8 @@ class Segments(NamedTuple):
 
     def _rows(self, start: int, stop: int, row: int, carrier: np.dtype[Any]) -> list[Array]:
         """Rows start:stop as views where a run holds them whole, copied where a run ends inside one."""
+        import numpy as np
+
         width = row * self.dtype.itemsize
         parts: list[Array] = []
         at, begin = start, 0
@@ -193,8 +239,8 @@ class Segments(NamedTuple):
             if width and at < stop and at * width < end:
                 whole = min(stop, end // width) - at
                 if whole > 0:
-                    raw = self.file.array(offset + at * width - begin, whole * width, f"slice at {offset}")
-                    parts.append(np.ndarray((whole, *self.shape[1:]), carrier, buffer=raw.data))
+                    raw = self.file.still(offset + at * width - begin, whole * width, f"slice at {offset}")
+                    parts.append(np.ndarray((whole, *self.shape[1:]), carrier, buffer=raw))
                     at += whole
                 if at < stop and at * width < end:
                     parts.append(self._flat(at * row, row, carrier).reshape(1, *self.shape[1:]))
@@ -204,6 +250,8 @@ class Segments(NamedTuple):
 
     def _flat(self, first: int, count: int, carrier: np.dtype[Any]) -> Array:
         """`count` elements from the flat index `first`, copied across the runs they lie in."""
+        import numpy as np
+
         out = np.empty(count * self.dtype.itemsize, np.uint8)
         want, have, begin = first * self.dtype.itemsize, 0, 0
         for offset, length in self.runs:

@@ -10,14 +10,13 @@ from typing import Any, NamedTuple, Protocol, Self, TypeVar
 from porting.checkpoint.checksum import STEPS
 from porting.checkpoint.format import Extent, Layout
 from porting.checkpoint.output import Output
-from porting.checkpoint.pieces import READ, nibbles
+from porting.checkpoint.pieces import READ, Piece, seen
 from porting.checkpoint.release import Release, order
 from porting.checkpoint.scratch import Scratch
-from porting.checkpoint.storage import Array
 
-Pieces = Callable[[int], Iterable[Array]]
-"""Yields a tensor's bytes in order as uint8 arrays, told where in a file the first will stand (see Scratch). An array
-may be reused after the next one is asked for."""
+Pieces = Callable[[int], Iterable[Piece]]
+"""Yields a tensor's bytes in order, told where in a file the first will stand (see Scratch). What is yielded may be
+overwritten when the next is asked for."""
 
 
 class Opened(Protocol):
@@ -67,7 +66,7 @@ def digest(algorithm: str) -> Digest:
     raise KeyError(algorithm)
 
 
-def hash_pieces(pieces: Iterable[Array], algorithm: str) -> str:
+def hash_pieces(pieces: Iterable[memoryview], algorithm: str) -> str:
     """The hash of all the bytes, as `algorithm:hex`. Raises: KeyError for an algorithm that the kit does not know."""
     state = digest(algorithm)
     for piece in pieces:
@@ -75,14 +74,15 @@ def hash_pieces(pieces: Iterable[Array], algorithm: str) -> str:
     return f"{algorithm}:{state.hexdigest()}"
 
 
-def _place(
-    output: Opened, extents: tuple[Extent, ...], pieces: Iterable[Array], feed: Callable[[int, Array], None]
-) -> None:
+P = TypeVar("P", memoryview, Piece)
+
+
+def _place(output: Opened, extents: tuple[Extent, ...], pieces: Iterable[P], feed: Callable[[int, P], None]) -> None:
     """Write the pieces one after the other into the extents, calling `feed` on each part with its extent's number."""
     number = used = 0
     for piece in pieces:
         data = piece
-        while data.size:
+        while data:
             run = extents[number]
             if used == run.nbytes:
                 number, used = number + 1, 0
@@ -90,13 +90,13 @@ def _place(
             part = data[: run.nbytes - used]
             feed(number, part)
             output.write(run.file, run.offset + used, part)
-            used += part.size
-            data = data[part.size :]
+            used += len(part)
+            data = data[len(part) :]
     if used + sum(run.nbytes for run in extents[:number]) != sum(run.nbytes for run in extents):
         raise AssertionError("a tensor came out shorter than its layout")
 
 
-def _fed(pieces: Iterable[Array], state: Digest | None) -> Iterator[Array]:
+def _fed(pieces: Iterable[memoryview], state: Digest | None) -> Iterator[memoryview]:
     for piece in pieces:
         if state is not None:
             state.update(piece)
@@ -118,19 +118,19 @@ def read_back(
     def good(name: str) -> bool:
         wanted = written[name].stored or ""
         state = digest(wanted.partition(":")[0])
-        scratch = Scratch()
-        for run in layout.extents[name]:
-            done = 0
-            while done < run.nbytes:
-                at = run.offset + done
-                piece = scratch.take(min(READ, run.nbytes - done), at)
-                got = output.read(run.file, at, piece.data)
-                if not got:
-                    return False
-                state.update(piece[:got])
-                done += got
-                if progress is not None:
-                    progress(got)
+        with Scratch() as scratch:
+            for run in layout.extents[name]:
+                done = 0
+                while done < run.nbytes:
+                    at = run.offset + done
+                    piece = scratch.take(min(READ, run.nbytes - done), at)
+                    got = output.read(run.file, at, piece)
+                    if not got:
+                        return False
+                    state.update(piece[:got])
+                    done += got
+                    if progress is not None:
+                        progress(got)
         return wanted.endswith(":" + state.hexdigest())
 
     return [name for name in written if not good(name)]
@@ -254,6 +254,15 @@ def _ends(layout: Layout) -> dict[int, int]:
     return ends
 
 
+def looks(layout: Layout, name: str, algorithm: str) -> bool:
+    """Whether a tensor's bytes are looked at on their way into the layout. If not, the system may copy them."""
+    return algorithm != "none" or layout.checksum is not None or _packed(layout, name)
+
+
+def _packed(layout: Layout, name: str) -> bool:
+    return layout.packing.get(name) == "nibbles"
+
+
 def _one(
     output: Opened,
     layout: Layout,
@@ -263,21 +272,29 @@ def _one(
     progress: Callable[[int], None] | None,
 ) -> Written:
     """One tensor: its bytes hashed, packed where the layout says so, and put into its runs."""
+    extents = layout.extents[name]
+    at = extents[0].offset if extents else 0
+    checksums = [0] * len(extents)
+    if not looks(layout, name, algorithm):
+        _place(output, extents, source(at), lambda _, piece: progress(len(piece)) if progress else None)
+        return Written(None, None, tuple(checksums))
     state = None if algorithm == "none" else digest(algorithm)
-    packed = layout.packing.get(name) == "nibbles"
+    packed = _packed(layout, name)
     stored = digest(algorithm) if packed and state is not None else state
-    checksums = [0] * len(layout.extents[name])
     step = STEPS[layout.checksum] if layout.checksum else None
 
-    def feed(run: int, piece: Array) -> None:
+    def feed(run: int, piece: memoryview) -> None:
         if stored is not None:
             stored.update(piece)
         if step is not None:
             checksums[run] = step(piece, checksums[run])
         if progress is not None:
-            progress(piece.size)
+            progress(len(piece))
 
-    at = layout.extents[name][0].offset if layout.extents[name] else 0
-    pieces = nibbles(_fed(source(at), state)) if packed else source(at)
-    _place(output, layout.extents[name], pieces, feed)
+    pieces = seen(source(at), at)
+    if packed:
+        from porting.checkpoint.nibbles import packed as in_pairs
+
+        pieces = in_pairs(_fed(pieces, state))
+    _place(output, extents, pieces, feed)
     return Written(_named(algorithm, state), _named(algorithm, stored), tuple(checksums))

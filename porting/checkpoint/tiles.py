@@ -27,20 +27,18 @@ def raw(array: Array) -> Array:
     return array
 
 
-def pack(source: Array, out: Array | None = None) -> Array:
-    """The elements in row-major order, flat, as bytes: a view if they already lie so, else copied into `out`.
+def pack(source: Array, out: memoryview | None = None) -> memoryview:
+    """The bytes of the elements in row-major order: those of the array if they already lie so, else copied into `out`.
 
-    out: uint8, at least source.nbytes long; made if absent.
+    out: at least source.nbytes long; made if absent.
     """
     if source.flags.c_contiguous:
-        return source.reshape(-1).view(np.uint8)
-    if out is None:
-        out = np.empty(source.nbytes, np.uint8)
-    flat = out[: source.nbytes]
+        return source.reshape(-1).view(np.uint8).data
+    flat = np.empty(source.nbytes, np.uint8) if out is None else np.frombuffer(out, np.uint8, source.nbytes)
     carried = raw(source)
     target = flat.view(carried.dtype).reshape(carried.shape)
     copy(target, carried)
-    return flat
+    return flat.data
 
 
 def copy(target: Array, source: Array) -> None:

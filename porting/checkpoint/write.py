@@ -7,13 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from porting.checkpoint.dtypes import from_numpy
 from porting.checkpoint.entry import TensorEntry
 from porting.checkpoint.format import Format, Layout, TensorSpec, WriteOptions
 from porting.checkpoint.output import Output
-from porting.checkpoint.pieces import entry_pieces
+from porting.checkpoint.pieces import unread_pieces
 from porting.checkpoint.registry import format_named
 from porting.checkpoint.storage import Array, InMemory
 from porting.checkpoint.stream import Pieces, fill
@@ -29,7 +27,9 @@ class LaidOut(NamedTuple):
     def sources(self) -> dict[str, Pieces]:
         """The bytes of every tensor that the layout has a place for."""
         return {
-            name: partial(entry_pieces, entry) for name, entry in self.entries.items() if name in self.layout.extents
+            name: partial(unread_pieces, entry.storage, entry.shape, entry.dtype.itemsize)
+            for name, entry in self.entries.items()
+            if name in self.layout.extents
         }
 
 
@@ -37,6 +37,8 @@ def as_entry(name: str, value: TensorEntry | Array) -> TensorEntry:
     """An array, or an entry under a new name, as an entry."""
     if isinstance(value, TensorEntry):
         return TensorEntry(name, value.shape, value.dtype, value.storage, value.place, value.tied)
+    import numpy as np
+
     array = np.asarray(value)
     native = array.astype(array.dtype.newbyteorder("="), copy=False)
     return TensorEntry(name, array.shape, from_numpy(array.dtype), InMemory(native), "memory")

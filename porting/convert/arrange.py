@@ -12,13 +12,10 @@ from itertools import product
 from math import prod
 from typing import NamedTuple
 
-import numpy as np
-
 from porting.checkpoint.dtypes import DType
 from porting.checkpoint.pieces import HELD, row_boxes
 from porting.checkpoint.scratch import Scratch
 from porting.checkpoint.storage import Array, Box, Storage
-from porting.checkpoint.tiles import copy, pack, raw
 
 LARGER = 4
 """How many times the usual piece a transpose of a large tensor moves at once."""
@@ -76,6 +73,10 @@ class Arranged(NamedTuple):
         """A box with one slice per label: a view where one part covers it, a copy otherwise."""
         if not self.stacked:
             return self.parts[0].read(box)
+        import numpy as np
+
+        from porting.checkpoint.tiles import raw
+
         full = [slice(*part.indices(n)[:2]) for part, n in zip(box, self.dims, strict=False)]
         full += [slice(0, n) for n in self.dims[len(full) :]]
         inner = tuple(part for i, part in enumerate(full) if i not in self.stacked)
@@ -94,30 +95,36 @@ class Arranged(NamedTuple):
             target[tuple(where)] = np.expand_dims(raw(part.read(inner)), self.stacked)
         return out
 
-    def pieces(self, piece: int, at: int = 0) -> Iterator[Array]:
-        """The bytes in order, about `piece` at a time; each array may be overwritten by the next.
+    def pieces(self, piece: int, at: int = 0) -> Iterator[memoryview]:
+        """The bytes in order, about `piece` at a time; each may be overwritten by the next.
 
         A transpose reads short runs of many rows, and the system maps whole neighbourhoods of each.
         So large ones take larger pieces, and give their pages back after every band of source rows.
         """
         if not all(self.dims):
             return
-        large = prod(self.dims) * self.dtype.itemsize > HELD
-        scratch = Scratch()
-        for box in row_boxes(self.dims, self.dtype.itemsize, piece * LARGER if large else piece):
-            part = self.read_unfolded(box)
-            out = None if part.flags.c_contiguous else scratch.take(part.nbytes, at)
-            if large and out is not None:
-                self._in_bands(part, out)
-                yield out
-            else:
-                yield pack(part, out)
-            at += part.nbytes
+        from porting.checkpoint.tiles import pack
 
-    def _in_bands(self, part: Array, out: Array) -> None:
+        large = prod(self.dims) * self.dtype.itemsize > HELD
+        with Scratch() as scratch:
+            for box in row_boxes(self.dims, self.dtype.itemsize, piece * LARGER if large else piece):
+                part = self.read_unfolded(box)
+                out = None if part.flags.c_contiguous else scratch.take(part.nbytes, at)
+                if large and out is not None:
+                    self._in_bands(part, out)
+                    yield out
+                else:
+                    yield pack(part, out)
+                at += part.nbytes
+
+    def _in_bands(self, part: Array, out: memoryview) -> None:
         """Pack the part into `out` in bands along its axis of longest stride, releasing after each."""
+        import numpy as np
+
+        from porting.checkpoint.tiles import copy, raw
+
         source = raw(part)
-        target = out[: part.nbytes].view(source.dtype).reshape(source.shape)
+        target = np.frombuffer(out, source.dtype).reshape(source.shape)
         axis = int(np.argmax([abs(s) if n > 1 else 0 for s, n in zip(source.strides, source.shape, strict=True)]))
         rows = max(1, HELD // max(1, abs(source.strides[axis])))
         for start in range(0, source.shape[axis], rows):

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from porting.checkpoint.dtypes import DType
 from porting.checkpoint.entry import TensorEntry
 from porting.checkpoint.pieces import storage_pieces
@@ -32,23 +30,28 @@ class Cast:
 
     def _rounded(self, values: Array) -> Array:
         """Eight bits and fewer go by float32, which holds them exactly: ml_dtypes has no cast between some of them."""
+        import numpy as np
+
         exact = values.astype(np.float32) if self.source.bits <= 8 else values
         with np.errstate(all="ignore"):
             return exact.astype(self.dtype.numpy())
 
-    def pieces(self, piece: int, at: int = 0) -> Iterator[Array]:
+    def pieces(self, piece: int, at: int = 0) -> Iterator[memoryview]:
         """The bytes in order."""
-        carrier, scratch = self.source.numpy(), Scratch()
-        for part in storage_pieces(self.inner, self.shape, self.source.itemsize, piece, keep=True):
-            values = part.view(carrier)
-            rounded = self._rounded(values)
-            lost = int(np.count_nonzero(np.isfinite(values) & ~np.isfinite(rounded)))
-            if lost:
-                self.overflowed.append(lost)
-            placed = scratch.take(rounded.nbytes, at)
-            placed[...] = rounded.view(np.uint8)
-            yield placed
-            at += placed.size
+        import numpy as np
+
+        carrier = self.source.numpy()
+        with Scratch() as scratch:
+            for part in storage_pieces(self.inner, self.shape, self.source.itemsize, piece, keep=True):
+                values = np.frombuffer(part, carrier)
+                rounded = self._rounded(values)
+                lost = int(np.count_nonzero(np.isfinite(values) & ~np.isfinite(rounded)))
+                if lost:
+                    self.overflowed.append(lost)
+                placed = scratch.take(rounded.nbytes, at)
+                placed[:] = rounded.view(np.uint8).data
+                yield placed
+                at += len(placed)
 
     def release(self) -> None:
         self.inner.release()

@@ -9,11 +9,19 @@ from functools import partial
 from typing import Any, NamedTuple, Self
 
 from porting.checkpoint.output import Output
-from porting.checkpoint.pieces import READ, entry_pieces, storage_pieces
+from porting.checkpoint.pieces import READ, Piece, entry_pieces, seen, unread, unread_pieces
 from porting.checkpoint.release import order
 from porting.checkpoint.sound import checked, unsound
-from porting.checkpoint.storage import Array
-from porting.checkpoint.stream import Opened, Pieces, Written, by_threads, fill_tensors, hash_pieces, read_back
+from porting.checkpoint.stream import (
+    Opened,
+    Pieces,
+    Written,
+    by_threads,
+    fill_tensors,
+    hash_pieces,
+    looks,
+    read_back,
+)
 from porting.convert.account import Job
 from porting.convert.cast import Cast
 from porting.convert.ledger import Record
@@ -91,16 +99,16 @@ class _Reader:
         """The pieces of every target."""
         return {name: partial(self._pieces, name) for name in self._job.ready.layout.extents}
 
-    def _pieces(self, name: str, at: int) -> Iterator[Array]:
+    def _pieces(self, name: str, at: int) -> Iterator[Piece]:
         record, entry = self._records.get(name), self._job.ready.entries[name]
         cast = replace(entry.storage, overflowed=[]) if isinstance(entry.storage, Cast) else None
-        pieces = storage_pieces(cast or entry.storage, entry.shape, entry.dtype.itemsize, at=at)
+        pieces = unread_pieces(cast or entry.storage, entry.shape, entry.dtype.itemsize, at)
         if record is not None:
             for source in _whole(record, self._job):
-                if record.operation == COPY:
-                    pieces = self._checked(source, pieces)
-                else:
+                if record.operation != COPY:
                     self._take(source)
+                elif self._way.verify:
+                    pieces = self._checked(source, seen(pieces, at))
         yield from pieces
         if cast is not None and cast.overflowed:
             self._filled.overflowed[name] = sum(cast.overflowed)
@@ -111,7 +119,7 @@ class _Reader:
             pieces = entry_pieces(self._tensors[source], piece=READ, keep=True)
             self._filled.hashes[source] = hash_pieces(self._checked(source, pieces), self._way.algorithm)
 
-    def _checked(self, source: str, pieces: Iterator[Array]) -> Iterator[Array]:
+    def _checked(self, source: str, pieces: Iterator[memoryview]) -> Iterator[memoryview]:
         return checked(self._tensors[source], pieces, self._filled.unsound) if self._way.verify else pieces
 
 
@@ -127,6 +135,15 @@ def passing(job: Job) -> frozenset[str]:
     """The sources that are read whole on the way into targets, where a _Reader compares their checksums."""
     filled = (record for record in job.prepared.records if record.target in job.ready.layout.extents)
     return frozenset(name for record in filled for name in _whole(record, job))
+
+
+def handled(job: Job, way: Way) -> int:
+    """Bytes of the output that pass through this process. The others the system copies from file to file."""
+    layout, entries = job.ready.layout, job.ready.entries
+    passes = (
+        name for name in layout.extents if looks(layout, name, way.algorithm) or not unread(entries[name].storage)
+    )
+    return sum(map(layout.size, passes))
 
 
 def fill_some(output: Opened, job: Job, names: Iterable[str], way: Way, step: Progress | None) -> Filled:
@@ -145,11 +162,12 @@ def fill_some(output: Opened, job: Job, names: Iterable[str], way: Way, step: Pr
 
 
 def fill_here(output: Output, job: Job, way: Way, step: Progress | None) -> Filled:
-    """Fill an output with all tensors, by threads of this process."""
+    """Fill an output with all tensors, by threads of this process; by one where the system does the copying."""
     filled = Filled()
+    threads = way.threads if handled(job, way) else 1
     with sound_beside(job, way, filled):
         share = partial(fill_some, output, job, way=way, step=step)
-        for one in by_threads(share, order(job.ready.layout), way.threads):
+        for one in by_threads(share, order(job.ready.layout), threads):
             filled.add(one, job)
     return filled
 

@@ -63,7 +63,7 @@ def typed_pieces(entry: TensorEntry) -> Iterator[Array]:
     """
     carrier, width = entry.dtype.numpy(), entry.dtype.itemsize
     for piece in storage_pieces(entry.storage, entry.shape, width, PIECE * width // 8):
-        yield piece.view(carrier)
+        yield np.frombuffer(piece, carrier)
 
 
 def exact(values: Array, dtype: DType) -> Array:

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from itertools import product
 from typing import NamedTuple
 
-import numpy as np
-
 from porting.checkpoint.dtypes import DType
 from porting.checkpoint.entry import TensorEntry
 from porting.checkpoint.pieces import entry_pieces
@@ -24,6 +22,8 @@ class Zeros(NamedTuple):
 
     def read(self, box: Box = ()) -> Array:
         """Zeros of the box's shape."""
+        import numpy as np
+
         return np.broadcast_to(np.zeros((), self.dtype.numpy()), self.shape)[box]
 
     def release(self) -> None:
@@ -32,7 +32,9 @@ class Zeros(NamedTuple):
 
 def is_zero(entry: TensorEntry) -> bool:
     """Are all bits zero? Reads the tensor; a negative zero is not one, for it would not come back."""
-    return not any(piece.any() for piece in entry_pieces(entry))
+    import numpy as np
+
+    return not any(np.frombuffer(piece, np.uint8).any() for piece in entry_pieces(entry))
 
 
 class Zeroed(NamedTuple):

@@ -58,6 +58,35 @@ def test_a_conversion_imports_no_framework(tmp_path: Any) -> None:
     assert not imported(code) & {*HEAVY, "rich"}
 
 
+@pytest.mark.parametrize("options", [[], ["--no-verify", "--hash", "none"]], ids=["verified", "bare"])
+@pytest.mark.parametrize(
+    ("kind", "to", "target"),
+    [
+        ("torch", "modelzoo", "mindspore-ckpt"),
+        ("torch", "hf", "safetensors"),
+        ("safetensors", "hf", "torch"),
+        ("mindspore-ckpt", "hf", "mindspore-safetensors"),
+    ],
+)
+def test_a_conversion_that_transposes_nothing_does_not_import_numpy(
+    tmp_path: Any, kind: str, to: str, target: str, options: list[str]
+) -> None:
+    """It takes longer to import than such a conversion to plan."""
+    from made import as_hf, as_modelzoo, google_bert, save
+
+    name = as_modelzoo if kind.startswith("mindspore") else as_hf
+    source = save(tmp_path / "a", name(google_bert()), kind)
+    words = ["convert", "any", str(source), "--to", to, "--format", target, "-o", str(tmp_path / "out"), *options]
+    code = (
+        f"import sys; sys.argv = ['port', *{words!r}]\nfrom porting.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code"
+    )
+    there = imported(code)
+    assert not there & {*HEAVY, "numpy", "ml_dtypes"}
+    assert "porting" in there
+    assert (tmp_path / "out").stat().st_size
+
+
 def test_there_are_the_commands_that_are_promised() -> None:
     promised = [["convert"], ["verify"], ["inspect"], ["diff"], ["families", "new"], ["families", "suggest"]]
     assert all(words in COMMANDS for words in promised)

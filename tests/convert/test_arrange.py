@@ -141,4 +141,4 @@ def test_bits_are_moved_not_values() -> None:
     """Signalling NaNs keep their payload."""
     bits = np.full((300, 300), 0x7F800001, np.uint32)
     bits[0, 1] = 0xFF812345
-    assert pack(bits.view(np.float32).T).view(np.uint32).tolist() == bits.T.reshape(-1).tolist()
+    assert np.frombuffer(pack(bits.view(np.float32).T), np.uint32).tolist() == bits.T.reshape(-1).tolist()

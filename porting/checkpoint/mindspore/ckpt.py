@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
@@ -10,9 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from porting.checkpoint.crc import combine_crc32
+from porting.checkpoint.checksum import combine_crc32, crc32
 from porting.checkpoint.dtypes import DTYPES
 from porting.checkpoint.entry import Checkpoint, TensorEntry
 from porting.checkpoint.format import Checksums, Extent, Layout, Patch, TensorSpec, WriteOptions
@@ -134,6 +131,8 @@ class Text(NamedTuple):
 
         Raises: FormatError for bytes that are not UTF-32.
         """
+        import numpy as np
+
         raw = b"".join(self.file.bytes(offset, nbytes, self.name) for offset, nbytes in self.runs)
         try:
             text = raw.decode("utf-32-le").rstrip("\0").encode()
@@ -191,7 +190,7 @@ def _trailer(order: Sequence[bytes | tuple[str, int, int]], end: int, checksums:
     crc = 0
     for part in order:
         if isinstance(part, bytes):
-            crc = zlib.crc32(part, crc)
+            crc = crc32(part, crc)
         else:
             name, run, nbytes = part
             crc = combine_crc32(crc, checksums[name][run], nbytes)
@@ -240,7 +239,7 @@ def verify(checkpoint: Checkpoint) -> Iterator[str]:
     end, crc = content_end(file), 0
     for at in range(0, end, PIECE):
         length = min(PIECE, end - at)
-        crc = zlib.crc32(file.bytes(at, length, "crc32"), crc)
+        crc = crc32(file.bytes(at, length, "crc32"), crc)
         file.release(at, length)
     if crc != stored:
         yield f"{checkpoint.path}: crc32 is {crc:#010x}, its trailer says {stored:#010x}"

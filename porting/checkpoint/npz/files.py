@@ -17,8 +17,6 @@ from itertools import islice
 from math import prod
 from pathlib import Path
 
-import numpy as np
-
 from porting.checkpoint.byteorder import Swapped
 from porting.checkpoint.entry import Checkpoint, TensorEntry
 from porting.checkpoint.format import Checksums, Finish, Layout, Patch, TensorSpec, WriteOptions
@@ -96,6 +94,8 @@ def _storage(archive: Archive, member: Member, header: Header) -> Storage:
 
 def _text(archive: Archive, member: Member, header: Header) -> Storage:
     """An array of text, read now: strings are held as objects, in UTF-8, as in every other format."""
+    import numpy as np
+
     if prod(header.shape) > _TEXTS:
         raise FormatError(archive.file.path, member.name, f"wanted at most {_TEXTS} texts, got shape {header.shape}")
     raw = archive.bytes(member.name, _TEXT_LIMIT)[header.size :]
@@ -125,7 +125,7 @@ def plan(specs: Sequence[TensorSpec], options: WriteOptions) -> Layout:
 
 
 def _record(spec: TensorSpec) -> Record:
-    note = "" if spec.dtype.numpy().isbuiltin == 1 else _NOTE + spec.dtype.name
+    note = "" if spec.dtype.native else _NOTE + spec.dtype.name
     head = npy_header.encode(spec.dtype, spec.shape)
     return Record(spec.name + _SUFFIX, head, spec.name, spec.nbytes, note)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from porting.checkpoint.dtypes import DTYPES, DType
+from porting.checkpoint.dtypes import DTYPES, DType, Kind
 from porting.checkpoint.shape import checked_shape
 from porting.errors import FormatError
 
@@ -28,7 +28,8 @@ _HEADER = re.compile(
     re.DOTALL,
 )
 
-_KINDS = {"b": "bool", "i": "int", "u": "uint", "f": "float", "c": "complex"}
+_KINDS: dict[str, Kind] = {"b": "bool", "i": "int", "u": "uint", "f": "float", "c": "complex"}
+_LETTERS = {kind: letter for letter, kind in _KINDS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def encode(dtype: DType, shape: tuple[int, ...]) -> bytes:
 
     The types of ml_dtypes are spelled as numpy does for an array of them.
     """
-    descr = dtype.numpy().str
+    descr = _descr(dtype)
     text = f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape!r}, }}"
     # Room for the first axis to grow in place (numpy/lib/format.py, GROWTH_AXIS_MAX_DIGITS).
     text += " " * (21 - len(repr(shape[0])) if shape else 0)
@@ -124,3 +125,10 @@ def encode(dtype: DType, shape: tuple[int, ...]) -> bytes:
         + b" " * padding
         + b"\n"
     )
+
+
+def _descr(dtype: DType) -> str:
+    """The type as numpy spells it; its own without asking it, as it takes longer to import than a header to write."""
+    if not dtype.native:
+        return dtype.numpy().str
+    return f"{'<' if dtype.itemsize > 1 else '|'}{_LETTERS[dtype.kind]}{dtype.itemsize}"

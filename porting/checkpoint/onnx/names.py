@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from porting.checkpoint.entry import Checkpoint, TensorEntry
+from porting.checkpoint.equal import equal_bits
 from porting.checkpoint.onnx.graph import Graph
 from porting.checkpoint.onnx.scopes import Naming, Slot, name_initializers
 from porting.checkpoint.onnx.tensor import Initializer
@@ -141,13 +142,8 @@ def metadata(graph: Graph, presented: Presented) -> dict[str, Any]:
 
 
 def same_values(a: TensorEntry, b: TensorEntry) -> bool:
-    """Whether two tensors are equal in shape, dtype and bits; both are streamed."""
-    if a.shape != b.shape or a.dtype != b.dtype:
-        return False
-    if a.dtype.kind == "string":
-        return bool(np.array_equal(a.read(), b.read()))
-    pieces = map(entry_pieces, (a, b))
-    equal = all(np.array_equal(one, two) for one, two in zip(*pieces, strict=True))
+    """Whether two tensors are equal in shape, dtype and bits, whose pages are given back."""
+    equal = equal_bits(a, b)
     a.storage.release()
     b.storage.release()
     return equal
@@ -199,7 +195,7 @@ def _fingerprint(entry: TensorEntry) -> tuple[str, bytes]:
     """Equal for a tensor and its transpose: dtype and how often each byte value occurs."""
     counts = np.zeros(256, np.int64)
     for piece in entry_pieces(entry):
-        counts += np.bincount(piece, minlength=256)
+        counts += np.bincount(np.frombuffer(piece, np.uint8), minlength=256)
     entry.storage.release()
     return entry.dtype.name, counts.tobytes()
 

@@ -7,13 +7,12 @@ elements are held one to a byte as I8, by `TENSOR NAME: Int4` (mindspore 2.10, t
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from porting.checkpoint.crc import extend_crc32_by_zeros
+from porting.checkpoint.checksum import crc32, extend_crc32_by_zeros
 from porting.checkpoint.dtypes import DTYPES
 from porting.checkpoint.entry import Checkpoint, TensorEntry
 from porting.checkpoint.format import Extent, Layout, Packing, Patch, TensorSpec, WriteOptions
@@ -200,7 +199,7 @@ def _crc(file: MappedFile, header: Header) -> int:
     crc = 0
     for name in sorted(header.slots):
         slot = header.slots[name]
-        crc = zlib.crc32(name.encode(), crc)
+        crc = crc32(name.encode(), crc)
         if not slot.shape and slot.dtype.kind in {"int", "uint"}:
             # mindspore sums bytes(array), and bytes() of an integer scalar n is n bytes of zero.
             value = int(Mapped(file, slot.offset, (), slot.dtype).read())
@@ -209,7 +208,7 @@ def _crc(file: MappedFile, header: Header) -> int:
                 continue
         for at in range(slot.offset, slot.offset + slot.nbytes, PIECE):
             length = min(PIECE, slot.offset + slot.nbytes - at)
-            crc = zlib.crc32(file.bytes(at, length, name), crc)
+            crc = crc32(file.bytes(at, length, name), crc)
             file.release(at, length)
     return crc
 

@@ -11,8 +11,6 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from porting.checkpoint.checksum import Checksum
 from porting.checkpoint.dtypes import DType
 from porting.checkpoint.entry import Checkpoint, TensorEntry
@@ -111,6 +109,8 @@ def _storage(bundle: _Bundle, name: str, entry: Entry) -> tuple[DType, Storage]:
             index_path(bundle.prefix), name, f"wanted {want} bytes for {kind}{list(entry.shape)}, got {entry.size}"
         )
     if not entry.size and not prod(entry.shape):
+        import numpy as np
+
         return kind, InMemory(np.empty(entry.shape, kind.numpy()))
     file = bundle.file(entry.shard, name)
     file.bytes(entry.offset, entry.size, name)

@@ -214,7 +214,7 @@ def crc_of(file: MappedFile, offset: int, length: int, piece: int = 8 << 20) -> 
     value = 0
     for start in range(offset, offset + length, piece):
         size = min(piece, offset + length - start)
-        value = crc32c(file.array(start, size, f"bytes at {start}"), value)
+        value = crc32c(file.still(start, size, f"bytes at {start}"), value)
         if size >= _WORTH_RELEASING:
             file.release(start, size)
     return value

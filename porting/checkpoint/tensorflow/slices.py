@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple
 
-import numpy as np
-
 from porting.checkpoint.dtypes import DType
 from porting.checkpoint.storage import Array, Box, Storage
 from porting.checkpoint.tensorflow.proto import Extent, Slice
@@ -39,6 +37,8 @@ def check_tiling(parts: Sequence[Bounds], shape: tuple[int, ...]) -> None:
         raise ValueError(f"the slices hold {volume} elements of {prod(shape)}")
     if not shape or not volume:
         return
+    import numpy as np
+
     edges = np.array([part for part in parts if all(start < stop for start, stop in part)], np.int64)
     starts, stops = edges[..., 0], edges[..., 1]
     for i in range(len(edges) - 1):
@@ -59,6 +59,8 @@ class Tiled(NamedTuple):
 
     def read(self, box: Box = ()) -> Array:
         """Copied together from the slices; a view where one slice holds the whole box."""
+        import numpy as np
+
         whole = (*box, *[slice(None)] * (len(self.shape) - len(box)))
         want = [part.indices(n)[:2] for part, n in zip(whole, self.shape, strict=True)]
         out: Array | None = None

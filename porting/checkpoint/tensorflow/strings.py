@@ -11,8 +11,6 @@ from itertools import accumulate, pairwise
 from math import prod
 from typing import NamedTuple
 
-import numpy as np
-
 from porting.checkpoint.checksum import crc32c
 from porting.checkpoint.storage import Array, Box, MappedFile
 from porting.checkpoint.tensorflow.leveldb import masked
@@ -47,6 +45,8 @@ class Strings(NamedTuple):
 
         Raises: FormatError if the lengths do not add up or their crc is wrong.
         """
+        import numpy as np
+
         lengths, at = self._lengths()
         data = self.file.bytes(self.offset, self.size, self.name)
         ends = list(accumulate(lengths, initial=at))
@@ -64,7 +64,7 @@ class Strings(NamedTuple):
         Raises: FormatError as `read` does.
         """
         lengths, at = self._lengths()
-        values = self.file.array(self.offset + at - 4, self.size - at + 4, self.name)
+        values = self.file.still(self.offset + at - 4, self.size - at + 4, self.name)
         return crc32c(values, crc32c(_checked(lengths)))
 
     def _lengths(self) -> tuple[list[int], int]:

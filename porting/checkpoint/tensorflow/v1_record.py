@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from porting.checkpoint.dtypes import DType
 from porting.checkpoint.storage import Array, Box
 from porting.checkpoint.tensorflow.leveldb import Table
 from porting.checkpoint.wire import WireError, scan
 from porting.errors import FormatError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _RAW = {"float32": 5, "float64": 6, "complex64": 9, "complex128": 12}
 _VARINT = dict.fromkeys(("int32", "int16", "int8", "uint8", "uint16"), 7)
@@ -60,6 +61,8 @@ class Record:
         return whole[box] if box else whole
 
     def _assemble(self, chunks: Sequence[memoryview]) -> Array:
+        import numpy as np
+
         carrier = self.dtype.numpy()
         count = prod(self.shape)
         if self.dtype.kind == "string":
@@ -108,6 +111,8 @@ def _unpack(data: memoryview, count: int, carrier: np.dtype[Any]) -> Array:
 
     Raises: WireError if there are more or fewer, or one is longer than 10 bytes.
     """
+    import numpy as np
+
     if count > len(data):
         raise WireError(0, f"wanted {count} numbers, got {len(data)} bytes")
     raw = np.frombuffer(data, np.uint8)

@@ -10,10 +10,10 @@ equal tensors make equal files.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from porting.checkpoint.checksum import crc32
 from porting.checkpoint.format import Checksums, Extent, Finish, Layout, Patch, TensorSpec, WriteOptions
 from porting.checkpoint.shard_index import distribute, index_bytes, index_name, shard_names
 from porting.checkpoint.torch.pickler import Pickler
@@ -126,7 +126,7 @@ def _finisher(files: Sequence[Sequence[Placed]]) -> Finish:
             filled = {record.name: crcs[record.name] for record in records[:-1] if record.size}
             identity = Record(_ID, _serialization_id(filled))
             whole = (*placed[:-1], Placed(identity, placed[-1].header, placed[-1].data, placed[-1].end))
-            crcs[_ID] = zlib.crc32(identity.head)
+            crcs[_ID] = crc32(identity.head)
             patches += zip_layout.local(whole, number, "torch", crcs)
             patches.append(zip_layout.directory(whole, number, "torch", crcs))
         return patches

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from porting.checkpoint.checksum import crc32
 from porting.checkpoint.pieces import HELD
 from porting.checkpoint.storage import MappedFile
 from porting.errors import FormatError
@@ -131,7 +132,7 @@ class Archive:
             value = 0
             try:
                 for piece in self.pieces(member):
-                    value = zlib.crc32(piece, value)
+                    value = crc32(piece, value)
             except FormatError as error:
                 yield str(error)
                 continue

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-import numpy as np
-
 from porting.checkpoint.dtypes import DType
 from porting.checkpoint.pieces import storage_pieces
 from porting.checkpoint.storage import Array, Box, Mapped, MappedFile
@@ -78,6 +76,8 @@ class InflatedTensor:
     strides: tuple[int, ...] | None = None
 
     def read(self, box: Box = ()) -> Array:
+        import numpy as np
+
         if not all(self.shape):
             return np.empty(self.shape, self.dtype.numpy())[box]
         if self.source.member.size > IN_MEMORY:
@@ -85,7 +85,7 @@ class InflatedTensor:
         raw = b"".join(self.source.archive.pieces(self.source.member))
         return np.ndarray(self.shape, self.dtype.numpy(), raw, self.offset, self.strides)[box]
 
-    def pieces(self, piece: int, at: int = 0) -> Iterator[Array]:
+    def pieces(self, piece: int, at: int = 0) -> Iterator[memoryview]:
         """The bytes in order, about `piece` at a time: a row-major tensor is unpacked as it goes, without a file.
 
         Whole elements at a time, as those of other storages, wherever the unpacked parts end.
@@ -99,14 +99,14 @@ class InflatedTensor:
                 at=at,
             )
             return
-        skip, left, rest = self.offset, prod(self.shape) * self.dtype.itemsize, np.empty(0, np.uint8)
+        skip, left, rest = self.offset, prod(self.shape) * self.dtype.itemsize, b""
         for data in self.source.archive.pieces(self.source.member, piece):
-            part = np.frombuffer(data, np.uint8)[skip : skip + left]
+            part = memoryview(data)[skip : skip + left]
             skip = max(0, skip - len(data))
-            left -= part.size
-            part = np.concatenate([rest, part]) if rest.size else part
-            whole = part.size - part.size % self.dtype.itemsize
-            rest = part[whole:].copy()
+            left -= len(part)
+            part = memoryview(rest + part) if rest else part
+            whole = len(part) - len(part) % self.dtype.itemsize
+            rest = bytes(part[whole:])
             if whole:
                 yield part[:whole]
 

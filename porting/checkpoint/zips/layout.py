@@ -12,12 +12,11 @@ the miniz it uses (`mz_zip_writer_add_mem_ex_v2`).
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from porting.checkpoint.crc import combine_crc32
+from porting.checkpoint.checksum import combine_crc32, crc32
 from porting.checkpoint.format import Checksums, Extent, Patch
 
 ALIGNMENT = 64
@@ -92,8 +91,8 @@ def extents(placed: Sequence[Placed], file: int) -> dict[str, tuple[Extent, ...]
 def checksum(record: Record, tensors: Checksums) -> int:
     """CRC-32 of a record, given those of the tensors."""
     if record.tensor is None:
-        return zlib.crc32(record.head)
-    return combine_crc32(zlib.crc32(record.head), tensors[record.tensor][0], record.nbytes)
+        return crc32(record.head)
+    return combine_crc32(crc32(record.head), tensors[record.tensor][0], record.nbytes)
 
 
 def local(placed: Sequence[Placed], file: int, style: Style, crcs: Mapping[str, int]) -> list[Patch]:

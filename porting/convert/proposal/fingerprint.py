@@ -46,7 +46,7 @@ def fingerprint(entry: TensorEntry) -> Fingerprint | None:
     width = entry.dtype.itemsize
     sums = [0, 0]
     for piece in storage_pieces(entry.storage, entry.shape, width, max(8, PIECE * width // 8)):
-        bits = piece.view(_CARRIERS.get(width, np.uint64)).astype(np.uint64)
+        bits = np.frombuffer(piece, _CARRIERS.get(width, np.uint64)).astype(np.uint64)
         for i, seed in enumerate(_SEEDS):
             sums[i] = (sums[i] + int(mixed(bits, seed).sum(dtype=np.uint64))) % 2**64
     return Fingerprint(entry.count, entry.dtype.name, (sums[0], sums[1]))
