@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -73,8 +73,7 @@ Checksums = Mapping[str, tuple[int, ...]]
 Finish = Callable[[Checksums], Sequence[Patch]]
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """Where everything goes.
 
     files: final file names, in the order in which they are put in place; relative to the folder of
@@ -92,7 +91,7 @@ class Layout:
     fixed: tuple[Patch, ...] = ()
     checksum: Kind | None = None
     finish: Finish | None = None
-    packing: Mapping[str, Packing] = field(default_factory=dict)
+    packing: Mapping[str, Packing] = {}
 
     def size(self, name: str) -> int:
         """Bytes of one tensor, as the files hold it."""
@@ -113,8 +112,7 @@ class Layout:
         return sorted(self.extents, key=lambda name: [(run.file, run.offset) for run in self.extents[name][:1]])
 
 
-@dataclass(frozen=True, slots=True)
-class WriteOptions:
+class WriteOptions(NamedTuple):
     """What a caller may choose about an output file.
 
     target: the path as the user gave it (a file, or a prefix for a TensorFlow bundle).
@@ -126,9 +124,9 @@ class WriteOptions:
 
     target: Path
     shard_size: int | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = {}
     graph: Path | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)

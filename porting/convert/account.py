@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,18 +25,17 @@ class Job(NamedTuple):
     ready: LaidOut
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """What running it came to.
 
     written, hashes: of targets and sources by name. files: the inputs, with sizes. overflowed: by target, how many
     values a cast has lost.
     """
 
-    written: Mapping[str, Written] = field(default_factory=dict)
-    hashes: Mapping[str, str] = field(default_factory=dict)
+    written: Mapping[str, Written] = {}
+    hashes: Mapping[str, str] = {}
     files: tuple[dict[str, Any], ...] = ()
-    overflowed: Mapping[str, int] = field(default_factory=dict)
+    overflowed: Mapping[str, int] = {}
 
 
 def account(job: Job, done: Done) -> Ledger:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from porting.checkpoint.format import Format, WriteOptions
 from porting.checkpoint.registry import format_named, formats
@@ -17,8 +16,7 @@ from porting.convert.request import Prepared, Request
 from porting.errors import UsageError
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(NamedTuple):
     """The options of `porting.convert` that say what is converted into what; its paths are text."""
 
     source: str
@@ -39,21 +37,21 @@ class Asked:
     allow_missing: tuple[str, ...] = ()
     allow_unexpected: tuple[str, ...] = ()
     require: tuple[str, ...] = ()
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = {}
     shard_size: int | None = None
     graph: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = {}
 
     def absolute(self) -> Asked:
         """The same for a process in another folder. `none` of a config is no path."""
         paths = {name: getattr(self, name) for name in ("source", "output", "like", "optimizer", "graph")}
         paths |= {"config": self.config} if self.config != "none" else {}
         whole: dict[str, Any] = {name: str(Path(path).absolute()) for name, path in paths.items() if path is not None}
-        return replace(self, **whole)
+        return self._replace(**whole)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values, if those of `extra` are."""
-        return asdict(self)
+        return self._asdict()
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Asked:

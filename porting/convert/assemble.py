@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from porting.checkpoint.entry import TensorEntry
@@ -85,7 +84,7 @@ def _with_state(
     carried = carry_optimizer(moved, match) if wanted else leave_optimizer(moved.source, match)
     others = tuple(Dropped(key, "state of a training loop, no weight") for key in other_keys(moved.source.checkpoint))
     entries, records, tree = nested(entries, records, carried)
-    return replace(carried, dropped=(*others, *carried.dropped)), entries, records, tree
+    return carried._replace(dropped=(*others, *carried.dropped)), entries, records, tree
 
 
 def _without(plan: Plan, names: frozenset[str]) -> Plan:

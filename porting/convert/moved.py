@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from porting.checkpoint.entry import TensorEntry
@@ -14,15 +13,14 @@ from porting.convert.source import Source
 from porting.convert.table import Dialect
 
 
-@dataclass(frozen=True)
-class Carried:
+class Carried(NamedTuple):
     """What becomes of the optimizer's state.
 
     entries: target entries beside the parameters. optimizer: for PyTorch, its state_dict in the values of
     `torch_tree`, tensors by the names of entries; None for all others.
     """
 
-    entries: Mapping[str, TensorEntry] = field(default_factory=dict)
+    entries: Mapping[str, TensorEntry] = {}
     records: tuple[Record, ...] = ()
     dropped: tuple[Dropped, ...] = ()
     notes: tuple[str, ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,7 @@ def state_by_keys(torch: TorchState, names: Mapping[Key, str | None], forms: Seq
         for group in torch.groups
     )
     return OptimizerState(
-        replace(form, bias_correction=_corrects(form, groups)),
+        form._replace(bias_correction=_corrects(form, groups)),
         slots,
         Counter(steps.values()).most_common(1)[0][0] if steps else None,
         steps,

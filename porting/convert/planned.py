@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from porting.checkpoint.entry import TensorEntry
@@ -109,8 +109,7 @@ class Plan(NamedTuple):
     problems: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """How the target is to be named.
 
     prefix: of a level, with everything that stands before it. variables: values of free name fields.
@@ -121,8 +120,8 @@ class Target:
 
     dialect: Dialect
     prefix: Mapping[str, str]
-    variables: Mapping[str, str] = field(default_factory=dict)
-    settings: Mapping[str, bool] = field(default_factory=dict)
+    variables: Mapping[str, str] = {}
+    settings: Mapping[str, bool] = {}
     layers: tuple[int, ...] | None = None
     wanted: frozenset[str] | None = None
     untied: frozenset[str] = frozenset()

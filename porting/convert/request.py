@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +17,7 @@ from porting.convert.source import Source
 from porting.convert.table import Dialect
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """What a conversion was asked to do; the command's options by the same names.
 
     to: a dialect or a framework. source_framework: the left half of a direction such as tf2ms.
@@ -41,7 +39,7 @@ class Request:
     allow_missing: tuple[str, ...] = ()
     allow_unexpected: tuple[str, ...] = ()
     require: tuple[str, ...] = ()
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = {}
 
 
 class Setting(NamedTuple):

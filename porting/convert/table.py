@@ -104,15 +104,14 @@ def group(name: str, *rows: Row, at: str = "base", required: bool = False, share
     return Group(name, rows, at, required, shares)
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(NamedTuple):
     """Prefixes per level, as a released or saved model of the dialect has them.
 
     name: of the part that a model plays (`teacher`): a conversion goes to the scope of the same name, if there is one.
     """
 
     levels: Mapping[str, str]
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = {}
     name: str = ""
 
     def prefix(self, level: str) -> str:
@@ -137,8 +136,7 @@ class Scalar(NamedTuple):
     ahead: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class SlotForm:
+class SlotForm(NamedTuple):
     """How one optimizer's state is named in a dialect.
 
     optimizer: its name in the field (`AdamWeightDecay`, `Adam`, `AdamW`).
@@ -153,14 +151,13 @@ class SlotForm:
 
     optimizer: str
     roles: Mapping[str, str]
-    scalars: Mapping[str, Scalar] = field(default_factory=dict)
+    scalars: Mapping[str, Scalar] = {}
     bias_correction: bool | None = None
     epsilon_hat: bool = False
-    defaults: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Dialect:
+class Dialect(NamedTuple):
     """One column: whose names these are, which framework reads them, under which scopes they occur.
 
     scopes: the first is written by default; the last resort when reading is any prefix at all.

@@ -79,7 +79,7 @@ def torch_optimizer(moved: Moved, state: OptimizerState, form: SlotForm) -> Carr
         ],
     }
     note = f"{OPTIMIZER}: load_state_dict goes by position; param_names says which parameter is meant"
-    target = replace(form, bias_correction=True)
+    target = form._replace(bias_correction=True)
     return Carried(
         {**entries, **carried.entries},
         (*records, *carried.records),

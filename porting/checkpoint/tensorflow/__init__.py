@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from glob import escape
 from pathlib import Path
 
 from porting.checkpoint.dtypes import DTYPES
@@ -22,6 +23,13 @@ def _may_be(path: Path) -> bool:
         return file.seek(0, 2) >= len(_TABLE) and file.seek(-len(_TABLE), 2) >= 0 and file.read() == _TABLE
 
 
+def _may_be_v1(path: Path) -> bool:
+    """As above, but a prefix only where there is a file that may be one of its shards."""
+    if path.exists():
+        return _may_be(path)
+    return any(path.parent.glob(f"{escape(path.name)}-*-of-*"))
+
+
 BUNDLE = Format(
     "tf-bundle",
     "tensorflow",
@@ -36,7 +44,7 @@ V1 = Format(
     "tf-v1",
     "tensorflow",
     ".ckpt",
-    gated(f"{_HERE}.v1:locate", _may_be),
+    gated(f"{_HERE}.v1:locate", _may_be_v1),
     deferred(f"{_HERE}.v1:read"),
     verify=deferred(f"{_HERE}.v1:verify"),
 )
