@@ -26,11 +26,11 @@ def crc32c(data: memoryview | bytes, value: int = 0) -> int:
     """CRC-32C of bytes, continued from `value`."""
     import google_crc32c
 
-    return int(google_crc32c.extend(value, _lasting(data)))
+    return int(google_crc32c.extend(value, _accepted(data)))
 
 
-def _lasting(data: memoryview | bytes) -> Any:
-    """The same as something that nobody has to release: google_crc32c takes bytes and arrays, but no memoryview."""
+def _accepted(data: memoryview | bytes) -> Any:
+    """The same as bytes or an array: google_crc32c refuses a memoryview."""
     if isinstance(data, bytes):
         return data
     if len(data) <= _SHORT:
@@ -47,6 +47,10 @@ def crc32(data: memoryview | bytes, value: int = 0) -> int:
     return int(isal_zlib.crc32(data, value))
 
 
+_ORDER = 2**32 - 1
+"""After so many zeros a CRC-32 is what it was: its polynomial is primitive."""
+
+
 def combine_crc32(first: int, second: int, nbytes: int) -> int:
     """The CRC-32 of two byte strings one after the other, from theirs. nbytes: length of the second.
 
@@ -55,7 +59,7 @@ def combine_crc32(first: int, second: int, nbytes: int) -> int:
     """
     from isal import isal_zlib
 
-    return isal_zlib.crc32_combine(first, second, nbytes)
+    return isal_zlib.crc32_combine(first, second, nbytes % _ORDER)
 
 
 _ALL = 0xFFFFFFFF

@@ -93,6 +93,10 @@ class Layout(NamedTuple):
     finish: Finish | None = None
     packing: Mapping[str, Packing] = {}
 
+    def packed(self, name: str) -> bool:
+        """Whether two elements of the tensor share a byte."""
+        return self.packing.get(name) == "nibbles"
+
     def size(self, name: str) -> int:
         """Bytes of one tensor, as the files hold it."""
         return sum(run.nbytes for run in self.extents[name])

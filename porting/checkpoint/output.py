@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from porting.checkpoint.scratch import Scratch
-from porting.checkpoint.storage import Unread
+from porting.checkpoint.unread import Unread
 from porting.errors import FormatError, UsageError
 
 
@@ -139,7 +139,7 @@ class Output:
                 raise explain(self.folder / self.names[file], error) from None
 
     def write(self, file: int, offset: int, data: object) -> None:
-        """Write all of `data` (anything with the buffer protocol) at `offset` of file number `file`.
+        """Write all of `data`, see `put`, at `offset` of file number `file`.
 
         Raises: FormatError naming the final file when the system refuses.
         """

@@ -8,7 +8,8 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 from porting.checkpoint.entry import TensorEntry
 from porting.checkpoint.scratch import Scratch
-from porting.checkpoint.storage import Array, Mapped, Storage, Unread
+from porting.checkpoint.storage import Array, Storage
+from porting.checkpoint.unread import Unread, unread
 
 PIECE = 2 << 20
 """Bytes moved at a time: small enough to stay in the second-level cache between reading, hashing and writing."""
@@ -33,7 +34,7 @@ class InPieces(Protocol):
     """A storage that knows a better way to come in pieces than by boxes of its shape."""
 
     def pieces(self, piece: int, at: int = 0) -> Iterator[memoryview]:
-        """The bytes in order, about `piece` at a time; each may be overwritten by the next.
+        """The bytes in order, about `piece` at a time; each is there until the next is asked for, or none any more.
 
         at: where in a file they will stand, as for Scratch.take.
         """
@@ -52,11 +53,10 @@ def storage_pieces(
     """
     if not all(shape):
         return
-    if isinstance(storage, InPieces):
-        yield from storage.pieces(piece, at)
-    elif isinstance(storage, Mapped) and storage.strides is None:
-        whole = Unread(storage.file, storage.offset, storage.extent)
-        yield from _mapped(storage, piece) if keep else _read(whole, min(piece, READ), at)
+    if whole := unread(storage):
+        yield from _mapped(whole, piece) if keep else _read(whole, min(piece, READ), at)
+    elif isinstance(storage, InPieces):
+        yield from (memoryview(part) for part in storage.pieces(piece, at))
     else:
         from porting.checkpoint.tiles import pack
 
@@ -72,13 +72,6 @@ def storage_pieces(
 def entry_pieces(entry: TensorEntry, at: int = 0, *, piece: int = PIECE, keep: bool = False) -> Iterator[memoryview]:
     """The bytes of an entry, as those of its storage."""
     return storage_pieces(entry.storage, entry.shape, entry.dtype.itemsize, piece, at=at, keep=keep)
-
-
-def unread(storage: Storage) -> Unread | None:
-    """The bytes of a storage, if they lie in one run of a file as they are."""
-    if isinstance(storage, Mapped) and storage.strides is None:
-        return Unread(storage.file, storage.offset, storage.extent)
-    return None
 
 
 def unread_pieces(storage: Storage, shape: tuple[int, ...], itemsize: int, at: int = 0) -> Iterator[Piece]:
@@ -117,14 +110,14 @@ def _read(run: Unread, piece: int, at: int) -> Iterator[memoryview]:
             done += count
 
 
-def _mapped(storage: Mapped, piece: int) -> Iterator[memoryview]:
+def _mapped(run: Unread, piece: int) -> Iterator[memoryview]:
     """The run of the file itself; a large one gives its pages back on the way."""
-    whole = storage.file.still(storage.offset, storage.extent, f"tensor at offset {storage.offset}")
+    whole = run.file.still(run.offset, len(run), f"tensor at offset {run.offset}")
     since = 0
     for at in range(0, len(whole), piece):
         yield whole[at : at + piece]
         if at + piece - since >= HELD and len(whole) > HELD:
-            storage.file.release(storage.offset + since, at + piece - since)
+            run.file.release(run.offset + since, at + piece - since)
             since = at + piece
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import mmap
 from contextlib import suppress
-from typing import Self
+from typing import ClassVar, Self
 
 PAGE = 4096
 NEAR = 32
@@ -18,19 +18,22 @@ AWAY = 128
 """How far a place is moved that would be near: whole cache lines, so that addresses stay equal modulo 64."""
 
 
-SPARES = 4
+SPARES = 2
 """Buffers that are kept for the next tensors: fresh memory costs as much as the copy that goes into it."""
+
+LARGEST = 16 << 20
+"""Bytes of a buffer that is kept."""
 
 USUAL = 4 << 20
 """Bytes of a buffer at least, so that one serves for most tensors. Pages that are not touched are not there."""
-
-_spares: list[memoryview] = []
 
 
 class Scratch:
     """A buffer that is used again for every piece, and, when its context is left, for those of another tensor."""
 
     __slots__ = ("_pages",)
+
+    spares: ClassVar[list[memoryview]] = []
 
     def __init__(self) -> None:
         self._pages = memoryview(b"")
@@ -39,8 +42,8 @@ class Scratch:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        if self._pages and len(_spares) < SPARES:
-            _spares.append(self._pages)
+        if self._pages and len(self._pages) <= LARGEST and len(self.spares) < SPARES:
+            self.spares.append(self._pages)
         self._pages = memoryview(b"")
 
     def take(self, nbytes: int, at: int, source: int | None = None) -> memoryview:
@@ -53,14 +56,16 @@ class Scratch:
         if source is not None and 0 < (start - source) % PAGE < NEAR:
             start = (start - AWAY) % PAGE
         if len(self._pages) < nbytes + PAGE:
-            self._pages = _pages(nbytes + PAGE)
+            self._pages = self._room(nbytes + PAGE)
         return self._pages[start : start + nbytes]
 
-
-def _pages(nbytes: int) -> memoryview:
-    """So many bytes from the beginning of a page on: a spare if there is one, and it is long enough."""
-    with suppress(IndexError):
-        spare = _spares.pop()
-        if len(spare) >= nbytes:
-            return spare
-    return memoryview(mmap.mmap(-1, max(nbytes, USUAL), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    def _room(self, nbytes: int) -> memoryview:
+        """So many bytes from the beginning of a page on: a spare if there is one, and it is long enough."""
+        with suppress(IndexError):
+            spare = self.spares.pop()
+            if len(spare) >= nbytes:
+                return spare
+        try:
+            return memoryview(mmap.mmap(-1, max(nbytes, USUAL), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        except OSError:
+            raise MemoryError(f"no room for {nbytes} bytes on their way into a file") from None

@@ -6,10 +6,9 @@ import mmap
 import os
 import stat
 from collections.abc import Sequence
-from contextlib import suppress
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from porting.checkpoint.dtypes import DType
 from porting.errors import FormatError
@@ -135,38 +134,6 @@ class MappedFile:
         stop += -stop % page
         if stop > start:
             self._map.madvise(mmap.MADV_DONTNEED, start, min(stop, self.size + (-self.size % page)) - start)
-
-
-class Unread:
-    """Bytes of a file that nobody has looked at: the system copies them into another file by itself."""
-
-    __slots__ = ("file", "nbytes", "offset")
-
-    def __init__(self, file: MappedFile, offset: int, nbytes: int) -> None:
-        self.file = file
-        self.offset = offset
-        self.nbytes = nbytes
-
-    def __len__(self) -> int:
-        return self.nbytes
-
-    def __getitem__(self, part: slice) -> Self:
-        """Some of them, from one place on to another."""
-        start, stop, _ = part.indices(self.nbytes)
-        return type(self)(self.file, self.offset + start, max(0, stop - start))
-
-    def copy(self, fd: int, offset: int) -> int:
-        """Have the system copy them to `offset` of an open file; how many it has, fewer if it cannot or they end."""
-        if not hasattr(os, "copy_file_range"):
-            return 0
-        done = 0
-        with suppress(OSError):  # the same happens to who reads and writes, and can say which of the two it was
-            while done < self.nbytes:
-                count = os.copy_file_range(self.file.fd, fd, self.nbytes - done, self.offset + done, offset + done)
-                if not count:
-                    break
-                done += count
-        return done
 
 
 class Mapped(NamedTuple):

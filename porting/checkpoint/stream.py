@@ -15,8 +15,8 @@ from porting.checkpoint.release import Release, order
 from porting.checkpoint.scratch import Scratch
 
 Pieces = Callable[[int], Iterable[Piece]]
-"""Yields a tensor's bytes in order, told where in a file the first will stand (see Scratch). What is yielded may be
-overwritten when the next is asked for."""
+"""Yields a tensor's bytes in order, told where in a file the first will stand (see Scratch). What comes is there until
+the next is asked for, or none any more."""
 
 
 class Opened(Protocol):
@@ -256,11 +256,7 @@ def _ends(layout: Layout) -> dict[int, int]:
 
 def looks(layout: Layout, name: str, algorithm: str) -> bool:
     """Whether a tensor's bytes are looked at on their way into the layout. If not, the system may copy them."""
-    return algorithm != "none" or layout.checksum is not None or _packed(layout, name)
-
-
-def _packed(layout: Layout, name: str) -> bool:
-    return layout.packing.get(name) == "nibbles"
+    return algorithm != "none" or layout.checksum is not None or layout.packed(name)
 
 
 def _one(
@@ -279,7 +275,7 @@ def _one(
         _place(output, extents, source(at), lambda _, piece: progress(len(piece)) if progress else None)
         return Written(None, None, tuple(checksums))
     state = None if algorithm == "none" else digest(algorithm)
-    packed = _packed(layout, name)
+    packed = layout.packed(name)
     stored = digest(algorithm) if packed and state is not None else state
     step = STEPS[layout.checksum] if layout.checksum else None
 

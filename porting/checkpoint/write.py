@@ -99,5 +99,5 @@ def write(  # noqa: PLR0913 - one keyword per choice
     options = WriteOptions(target, shard_size, dict(metadata or {}), Path(graph) if graph else None, dict(extra or {}))
     ready = lay_out(format_named(format), {name: as_entry(name, value) for name, value in tensors.items()}, options)
     with Output(target.parent, ready.layout.files, overwrite=overwrite) as output:
-        fill(output, ready.layout, ready.sources(), threads=threads, progress=progress)
+        fill(output, ready.layout, ready.sources(), algorithm="none", threads=threads, progress=progress)
         return output.commit()

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple, Self
 
 from porting.checkpoint.output import Output
-from porting.checkpoint.pieces import READ, Piece, entry_pieces, seen, unread, unread_pieces
+from porting.checkpoint.pieces import READ, Piece, entry_pieces, seen, unread_pieces
 from porting.checkpoint.release import order
 from porting.checkpoint.sound import checked, unsound
 from porting.checkpoint.stream import (
@@ -22,6 +22,7 @@ from porting.checkpoint.stream import (
     looks,
     read_back,
 )
+from porting.checkpoint.unread import unread
 from porting.convert.account import Job
 from porting.convert.cast import Cast
 from porting.convert.ledger import Record
@@ -138,12 +139,14 @@ def passing(job: Job) -> frozenset[str]:
 
 
 def handled(job: Job, way: Way) -> int:
-    """Bytes of the output that pass through this process. The others the system copies from file to file."""
-    layout, entries = job.ready.layout, job.ready.entries
-    passes = (
-        name for name in layout.extents if looks(layout, name, way.algorithm) or not unread(entries[name].storage)
-    )
-    return sum(map(layout.size, passes))
+    """Bytes of the output that pass through this process. The others the system copies, within one file system."""
+    layout, device = job.ready.layout, job.target.parent.stat().st_dev
+
+    def copied(name: str) -> bool:
+        run = unread(job.ready.entries[name].storage)
+        return run is not None and run.device == device and not looks(layout, name, way.algorithm)
+
+    return sum(layout.size(name) for name in layout.extents if not copied(name))
 
 
 def fill_some(output: Opened, job: Job, names: Iterable[str], way: Way, step: Progress | None) -> Filled:

@@ -37,7 +37,7 @@ def test_help_imports_neither_numpy_nor_a_framework(words: list[str]) -> None:
         "from porting.cli import main\n"
         "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code"
     )
-    assert not imported(code) & {*HEAVY, "numpy", "ml_dtypes", "h5py", "rich", "xxhash", "google_crc32c"}
+    assert not imported(code) & {*HEAVY, "numpy", "ml_dtypes", "h5py", "rich", "xxhash", "google_crc32c", "isal"}
 
 
 def test_the_package_imports_nothing_heavier_than_numpy() -> None:

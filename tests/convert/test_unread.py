@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from made import as_hf, google_bert, save
 
 import porting
+from porting.checkpoint import pieces
 from porting.checkpoint.output import WRITE, put
 from porting.checkpoint.registry import formats
-from porting.checkpoint.storage import MappedFile, Unread
+from porting.checkpoint.storage import MappedFile
+from porting.checkpoint.unread import Unread
 from porting.convert.asked import Asked, laid_out
 from porting.convert.fill import Way, handled
 from porting.errors import FormatError
@@ -154,3 +156,44 @@ def test_parts_are_those_of_the_bytes(tmp_path_factory: pytest.TempPathFactory, 
     with path.with_name("b").open("w+b") as file:
         put(file.fileno(), 3, run)
         assert file.read() == (bytes(3) + want if want else b"")
+
+
+@pytest.mark.parametrize("choices", [{"fork": True}, {"threads": 4}, {"workers": 2}], ids=str)
+def test_the_same_bytes_by_every_way(tmp_path: Path, source: Path, choices: dict[str, object]) -> None:
+    hashed = converted(source, tmp_path / "a", "modelzoo", "mindspore-ckpt")
+    assert (
+        converted(source, tmp_path / "b", "modelzoo", "mindspore-ckpt", verify=False, hash="none", **choices) == hashed
+    )
+
+
+@pytest.mark.parametrize("size", [64, 1000, 1 << 20])
+def test_tensors_of_many_pieces(tmp_path: Path, source: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed = converted(source, tmp_path / "a", "modelzoo", "mindspore-safetensors")
+    monkeypatch.setattr(pieces, "UNREAD", size)
+    bare = converted(source, tmp_path / "b", "modelzoo", "mindspore-safetensors", verify=False, hash="none")
+    assert bare == hashed
+
+
+def test_from_another_file_system_all_of_it_passes(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = laid_out(Asked(str(source), str(tmp_path / "o"), "modelzoo"))
+    assert handled(job, BARE) == 0
+    monkeypatch.setattr(Unread, "device", property(lambda _: -1))
+    assert handled(job, BARE) == job.ready.layout.nbytes
+
+
+def test_what_is_written_from_a_checkpoint_is_copied_too(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, copied, copy = porting.read(source), [], Unread.copy
+
+    def counted(run: Unread, fd: int, offset: int) -> int:
+        copied.append(len(run))
+        return copy(run, fd, offset)
+
+    monkeypatch.setattr(Unread, "copy", counted)
+    porting.write(tmp_path / "o.safetensors", checkpoint, format="safetensors")
+    assert sum(copied) == sum(entry.nbytes for entry in checkpoint.values() if entry.tied is None) > 0
+    again = porting.read(tmp_path / "o.safetensors")
+    assert all(again[name].read().tobytes() == entry.read().tobytes() for name, entry in checkpoint.items())

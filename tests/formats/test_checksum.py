@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zlib
+from functools import reduce
+from operator import xor
 from pathlib import Path
 
 import google_crc32c
@@ -28,10 +30,30 @@ def test_zeros_behind(data: bytes, count: int) -> None:
     assert extend_crc32_by_zeros(crc32(data), count) == zlib.crc32(data + bytes(count))
 
 
-def test_more_zeros_than_any_memory_holds() -> None:
-    """Twice 2^62 of them are 2^63: appending is associative."""
-    half = extend_crc32_by_zeros(crc32(b"port"), 1 << 61)
-    assert extend_crc32_by_zeros(half, 1 << 61) == extend_crc32_by_zeros(crc32(b"port"), 1 << 62)
+@pytest.mark.parametrize("count", [1, 1000, 2**31, 2**32 - 1, 2**32, 2**62, 2**63, 2**64 - 1])
+def test_more_zeros_than_any_memory_holds(count: int) -> None:
+    assert extend_crc32_by_zeros(crc32(b"port"), count) == by_definition(crc32(b"port"), count)
+
+
+def by_definition(crc: int, count: int) -> int:
+    """A zero is eight steps of the shift register, which is linear: a matrix, whose square does it twice."""
+    state, zero = crc ^ 0xFFFFFFFF, [shifted(1 << bit) for bit in range(32)]
+    while count:
+        if count & 1:
+            state = applied(zero, state)
+        zero = [applied(zero, column) for column in zero]
+        count >>= 1
+    return state ^ 0xFFFFFFFF
+
+
+def shifted(state: int) -> int:
+    for _ in range(8):
+        state = state >> 1 ^ (0xEDB88320 if state & 1 else 0)
+    return state
+
+
+def applied(matrix: list[int], state: int) -> int:
+    return reduce(xor, (column for bit, column in enumerate(matrix) if state >> bit & 1), 0)
 
 
 @pytest.mark.parametrize("count", [0, 1, checksum._SHORT, checksum._SHORT + 1])

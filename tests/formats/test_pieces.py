@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import porting
 from porting.checkpoint import scratch as scratch_module
 from porting.checkpoint.output import WRITE, put
 from porting.checkpoint.pieces import READ, storage_pieces
-from porting.checkpoint.scratch import NEAR, PAGE, SPARES, USUAL, Scratch
+from porting.checkpoint.scratch import LARGEST, NEAR, PAGE, SPARES, USUAL, Scratch
 from porting.checkpoint.storage import Permuted
 from porting.errors import FormatError
 
@@ -115,4 +116,21 @@ def test_more_spares_than_are_kept() -> None:
     for scratch in scratches:
         with scratch:
             scratch.take(1, 0)
-    assert len(scratch_module._spares) <= SPARES
+    assert 0 < len(Scratch.spares) <= SPARES
+
+
+def test_a_buffer_that_is_too_long_is_not_kept() -> None:
+    Scratch.spares.clear()
+    with Scratch() as scratch:
+        scratch.take(LARGEST + 1, 0)
+    assert Scratch.spares == []
+
+
+def test_no_memory_is_no_fault_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_words: object, **_names: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    Scratch.spares.clear()
+    monkeypatch.setattr(scratch_module.mmap, "mmap", full)
+    with pytest.raises(MemoryError, match=r"no room for \d+ bytes"):
+        Scratch().take(100, 0)
