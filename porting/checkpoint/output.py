@@ -17,8 +17,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from porting.checkpoint.scratch import Scratch
-from porting.checkpoint.unread import Unread
 from porting.errors import FormatError, UsageError
 
 
@@ -57,29 +55,11 @@ its host: that took four times as long where it happened. Of 512 KiB it happens 
 
 
 def put(fd: int, offset: int, data: object) -> None:
-    """Write all of `data` (anything with the buffer protocol, or bytes of a file that were not read) at `offset`.
-
-    Raises: OSError; FormatError if the file that they are in ends before.
-    """
-    if isinstance(data, Unread):
-        _put_unread(fd, offset, data)
-        return
+    """Write all of `data` (anything with the buffer protocol) at `offset`. Raises: OSError."""
     view = memoryview(data).cast("B")  # type: ignore[arg-type]
     while view:
         done = os.pwrite(fd, view[: WRITE - offset % WRITE], offset)
         view, offset = view[done:], offset + done
-
-
-def _put_unread(fd: int, offset: int, data: Unread) -> None:
-    """What the system does not copy from file to file by itself is read and written."""
-    done = data.copy(fd, offset)
-    if done < len(data):
-        with Scratch() as scratch:
-            for start in range(done, len(data), WRITE):
-                count = min(WRITE, len(data) - start)
-                piece = scratch.take(count, offset + start, source=data.offset + start)
-                data.file.read_into(data.offset + start, piece)
-                put(fd, offset + start, piece)
 
 
 def release(fd: int, offset: int, nbytes: int) -> None:
@@ -139,7 +119,7 @@ class Output:
                 raise explain(self.folder / self.names[file], error) from None
 
     def write(self, file: int, offset: int, data: object) -> None:
-        """Write all of `data`, see `put`, at `offset` of file number `file`.
+        """Write all of `data` (anything with the buffer protocol) at `offset` of file number `file`.
 
         Raises: FormatError naming the final file when the system refuses.
         """

@@ -8,8 +8,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 from porting.checkpoint.entry import TensorEntry
 from porting.checkpoint.scratch import Scratch
-from porting.checkpoint.storage import Array, Storage
-from porting.checkpoint.unread import Unread, unread
+from porting.checkpoint.storage import Array, Mapped, Storage
 
 PIECE = 2 << 20
 """Bytes moved at a time: small enough to stay in the second-level cache between reading, hashing and writing."""
@@ -18,15 +17,8 @@ READ = 1 << 20
 """Bytes read at a time where a run of a file is taken as it is: what was read is still in the second-level cache
 when it is hashed and written."""
 
-UNREAD = 16 << 20
-"""Bytes that the system copies at a time, in which nothing can be told of it."""
-
 HELD = 32 << 20
 """Bytes of a mapped file that one thread keeps resident at a time."""
-
-
-Piece = memoryview | Unread
-"""Some of a tensor's bytes."""
 
 
 @runtime_checkable
@@ -53,8 +45,8 @@ def storage_pieces(
     """
     if not all(shape):
         return
-    if whole := unread(storage):
-        yield from _mapped(whole, piece) if keep else _read(whole, min(piece, READ), at)
+    if isinstance(storage, Mapped) and storage.strides is None:
+        yield from _mapped(storage, piece) if keep else _read(storage, min(piece, READ), at)
     elif isinstance(storage, InPieces):
         yield from (memoryview(part) for part in storage.pieces(piece, at))
     else:
@@ -74,50 +66,30 @@ def entry_pieces(entry: TensorEntry, at: int = 0, *, piece: int = PIECE, keep: b
     return storage_pieces(entry.storage, entry.shape, entry.dtype.itemsize, piece, at=at, keep=keep)
 
 
-def unread_pieces(storage: Storage, shape: tuple[int, ...], itemsize: int, at: int = 0) -> Iterator[Piece]:
-    """As storage_pieces, but what lies in one run of a file is not read: see `seen`."""
-    whole = unread(storage)
-    if whole is None:
-        yield from storage_pieces(storage, shape, itemsize, at=at)
-    else:
-        for start in range(0, len(whole), UNREAD):
-            yield whole[start : start + UNREAD]
-
-
-def seen(pieces: Iterable[Piece], at: int = 0) -> Iterator[memoryview]:
-    """The pieces for who looks at them: what is not read yet is. at: where in a file the first will stand."""
-    for piece in pieces:
-        if isinstance(piece, Unread):
-            yield from _read(piece, READ, at)
-        else:
-            yield piece
-        at += len(piece)
-
-
-def _read(run: Unread, piece: int, at: int) -> Iterator[memoryview]:
-    """The run of a file, copied piece by piece into one buffer: cheaper than mapping pages that are seen once.
+def _read(storage: Mapped, piece: int, at: int) -> Iterator[memoryview]:
+    """The run of the file, copied piece by piece into one buffer: cheaper than mapping pages that are seen once.
 
     The first piece is shorter, so that the others will stand at multiples of their size: what is written there fills
     large pages of the system's cache from end to end.
     """
     done = 0
     with Scratch() as scratch:
-        while done < len(run):
-            count = min(piece - (at + done) % piece, len(run) - done)
-            part = scratch.take(count, at + done, source=run.offset + done)
-            run.file.read_into(run.offset + done, part)
+        while done < storage.extent:
+            count = min(piece - (at + done) % piece, storage.extent - done)
+            part = scratch.take(count, at + done, source=storage.offset + done)
+            storage.file.read_into(storage.offset + done, part)
             yield part
             done += count
 
 
-def _mapped(run: Unread, piece: int) -> Iterator[memoryview]:
+def _mapped(storage: Mapped, piece: int) -> Iterator[memoryview]:
     """The run of the file itself; a large one gives its pages back on the way."""
-    whole = run.file.still(run.offset, len(run), f"tensor at offset {run.offset}")
+    whole = storage.file.still(storage.offset, storage.extent, f"tensor at offset {storage.offset}")
     since = 0
     for at in range(0, len(whole), piece):
         yield whole[at : at + piece]
         if at + piece - since >= HELD and len(whole) > HELD:
-            run.file.release(run.offset + since, at + piece - since)
+            storage.file.release(storage.offset + since, at + piece - since)
             since = at + piece
 
 

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, Protocol, Self, TypeVar
 from porting.checkpoint.checksum import STEPS
 from porting.checkpoint.format import Extent, Layout
 from porting.checkpoint.output import Output
-from porting.checkpoint.pieces import READ, Piece, seen
+from porting.checkpoint.pieces import READ
 from porting.checkpoint.release import Release, order
 from porting.checkpoint.scratch import Scratch
 
-Pieces = Callable[[int], Iterable[Piece]]
+Pieces = Callable[[int], Iterable[memoryview]]
 """Yields a tensor's bytes in order, told where in a file the first will stand (see Scratch). What comes is there until
 the next is asked for, or none any more."""
 
@@ -74,10 +74,9 @@ def hash_pieces(pieces: Iterable[memoryview], algorithm: str) -> str:
     return f"{algorithm}:{state.hexdigest()}"
 
 
-P = TypeVar("P", memoryview, Piece)
-
-
-def _place(output: Opened, extents: tuple[Extent, ...], pieces: Iterable[P], feed: Callable[[int, P], None]) -> None:
+def _place(
+    output: Opened, extents: tuple[Extent, ...], pieces: Iterable[memoryview], feed: Callable[[int, memoryview], None]
+) -> None:
     """Write the pieces one after the other into the extents, calling `feed` on each part with its extent's number."""
     number = used = 0
     for piece in pieces:
@@ -254,11 +253,6 @@ def _ends(layout: Layout) -> dict[int, int]:
     return ends
 
 
-def looks(layout: Layout, name: str, algorithm: str) -> bool:
-    """Whether a tensor's bytes are looked at on their way into the layout. If not, the system may copy them."""
-    return algorithm != "none" or layout.checksum is not None or layout.packed(name)
-
-
 def _one(
     output: Opened,
     layout: Layout,
@@ -268,15 +262,10 @@ def _one(
     progress: Callable[[int], None] | None,
 ) -> Written:
     """One tensor: its bytes hashed, packed where the layout says so, and put into its runs."""
-    extents = layout.extents[name]
-    at = extents[0].offset if extents else 0
-    checksums = [0] * len(extents)
-    if not looks(layout, name, algorithm):
-        _place(output, extents, source(at), lambda _, piece: progress(len(piece)) if progress else None)
-        return Written(None, None, tuple(checksums))
     state = None if algorithm == "none" else digest(algorithm)
     packed = layout.packed(name)
     stored = digest(algorithm) if packed and state is not None else state
+    checksums = [0] * len(layout.extents[name])
     step = STEPS[layout.checksum] if layout.checksum else None
 
     def feed(run: int, piece: memoryview) -> None:
@@ -287,10 +276,11 @@ def _one(
         if progress is not None:
             progress(len(piece))
 
-    pieces = seen(source(at), at)
+    at = layout.extents[name][0].offset if layout.extents[name] else 0
+    pieces = source(at)
     if packed:
         from porting.checkpoint.nibbles import packed as in_pairs
 
         pieces = in_pairs(_fed(pieces, state))
-    _place(output, extents, pieces, feed)
+    _place(output, layout.extents[name], pieces, feed)
     return Written(_named(algorithm, state), _named(algorithm, stored), tuple(checksums))

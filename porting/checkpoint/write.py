@@ -11,7 +11,7 @@ from porting.checkpoint.dtypes import from_numpy
 from porting.checkpoint.entry import TensorEntry
 from porting.checkpoint.format import Format, Layout, TensorSpec, WriteOptions
 from porting.checkpoint.output import Output
-from porting.checkpoint.pieces import unread_pieces
+from porting.checkpoint.pieces import entry_pieces
 from porting.checkpoint.registry import format_named
 from porting.checkpoint.storage import Array, InMemory
 from porting.checkpoint.stream import Pieces, fill
@@ -27,9 +27,7 @@ class LaidOut(NamedTuple):
     def sources(self) -> dict[str, Pieces]:
         """The bytes of every tensor that the layout has a place for."""
         return {
-            name: partial(unread_pieces, entry.storage, entry.shape, entry.dtype.itemsize)
-            for name, entry in self.entries.items()
-            if name in self.layout.extents
+            name: partial(entry_pieces, entry) for name, entry in self.entries.items() if name in self.layout.extents
         }
 
 

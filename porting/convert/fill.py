@@ -9,20 +9,10 @@ from functools import partial
 from typing import Any, NamedTuple, Self
 
 from porting.checkpoint.output import Output
-from porting.checkpoint.pieces import READ, Piece, entry_pieces, seen, unread_pieces
+from porting.checkpoint.pieces import READ, entry_pieces, storage_pieces
 from porting.checkpoint.release import order
 from porting.checkpoint.sound import checked, unsound
-from porting.checkpoint.stream import (
-    Opened,
-    Pieces,
-    Written,
-    by_threads,
-    fill_tensors,
-    hash_pieces,
-    looks,
-    read_back,
-)
-from porting.checkpoint.unread import unread
+from porting.checkpoint.stream import Opened, Pieces, Written, by_threads, fill_tensors, hash_pieces, read_back
 from porting.convert.account import Job
 from porting.convert.cast import Cast
 from porting.convert.ledger import Record
@@ -100,16 +90,16 @@ class _Reader:
         """The pieces of every target."""
         return {name: partial(self._pieces, name) for name in self._job.ready.layout.extents}
 
-    def _pieces(self, name: str, at: int) -> Iterator[Piece]:
+    def _pieces(self, name: str, at: int) -> Iterator[memoryview]:
         record, entry = self._records.get(name), self._job.ready.entries[name]
         cast = replace(entry.storage, overflowed=[]) if isinstance(entry.storage, Cast) else None
-        pieces = unread_pieces(cast or entry.storage, entry.shape, entry.dtype.itemsize, at)
+        pieces = storage_pieces(cast or entry.storage, entry.shape, entry.dtype.itemsize, at=at)
         if record is not None:
             for source in _whole(record, self._job):
-                if record.operation != COPY:
+                if record.operation == COPY:
+                    pieces = self._checked(source, pieces)
+                else:
                     self._take(source)
-                elif self._way.verify:
-                    pieces = self._checked(source, seen(pieces, at))
         yield from pieces
         if cast is not None and cast.overflowed:
             self._filled.overflowed[name] = sum(cast.overflowed)
@@ -138,17 +128,6 @@ def passing(job: Job) -> frozenset[str]:
     return frozenset(name for record in filled for name in _whole(record, job))
 
 
-def handled(job: Job, way: Way) -> int:
-    """Bytes of the output that pass through this process. The others the system copies, within one file system."""
-    layout, device = job.ready.layout, job.target.parent.stat().st_dev
-
-    def copied(name: str) -> bool:
-        run = unread(job.ready.entries[name].storage)
-        return run is not None and run.device == device and not looks(layout, name, way.algorithm)
-
-    return sum(layout.size(name) for name in layout.extents if not copied(name))
-
-
 def fill_some(output: Opened, job: Job, names: Iterable[str], way: Way, step: Progress | None) -> Filled:
     """Fill the output with some of a conversion's tensors, and read them back before their memory is given back.
 
@@ -165,12 +144,11 @@ def fill_some(output: Opened, job: Job, names: Iterable[str], way: Way, step: Pr
 
 
 def fill_here(output: Output, job: Job, way: Way, step: Progress | None) -> Filled:
-    """Fill an output with all tensors, by threads of this process; by one where the system does the copying."""
+    """Fill an output with all tensors, by threads of this process."""
     filled = Filled()
-    threads = way.threads if handled(job, way) else 1
     with sound_beside(job, way, filled):
         share = partial(fill_some, output, job, way=way, step=step)
-        for one in by_threads(share, order(job.ready.layout), threads):
+        for one in by_threads(share, order(job.ready.layout), way.threads):
             filled.add(one, job)
     return filled
 

@@ -24,12 +24,11 @@ from porting.backends.message import decode_error, encode_error
 from porting.checkpoint.output import Output
 from porting.checkpoint.release import order
 from porting.convert.account import Job
-from porting.convert.fill import Filled, Progress, Way, fill_here, fill_some, handled, sound_beside
+from porting.convert.fill import Filled, Progress, Way, fill_here, fill_some, sound_beside
 from porting.errors import INTERRUPTED, FormatError, PortError
 
 LEAST = 32 << 20
-"""Bytes for which two processes are worth it; those that the system copies do not count, as it writes to a file from
-one process at a time."""
+"""Bytes of a checkpoint for which two processes are worth it."""
 
 PERIOD = 0.1
 """Seconds between looks at how far the fork is, while there is nothing else to do."""
@@ -116,7 +115,7 @@ def fill_forked(output: Output, job: Job, way: Way, step: Progress | None) -> Fi
             os._exit(1)
         both.other(done)
 
-    worth = handled(job, way) >= LEAST and possible()
+    worth = layout.nbytes >= LEAST and possible()
     started = _fork(lambda turns: share(turns, count), len(names)) if worth else None
     if started is None:
         return fill_here(output, job, way, step)
