@@ -30,11 +30,15 @@ def crc32c(data: memoryview | bytes, value: int = 0) -> int:
 
 
 def _accepted(data: memoryview | bytes) -> Any:
-    """The same as bytes or an array: google_crc32c refuses a memoryview."""
+    """The same as bytes or an array, of numpy only where it must be: google_crc32c refuses a memoryview."""
     if isinstance(data, bytes):
         return data
     if len(data) <= _SHORT:
         return bytes(data)
+    if not data.readonly:
+        from ctypes import c_char
+
+        return (c_char * len(data)).from_buffer(data)
     import numpy as np
 
     return np.frombuffer(data, np.uint8)
