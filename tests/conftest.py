@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from porting.cli import main
+
+settings.register_profile("kit", deadline=None)  # a machine that stalls for a moment is no failure
+settings.load_profile("kit")
 
 pytest_plugins = ["pytester"]
 
