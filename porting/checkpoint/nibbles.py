@@ -70,10 +70,12 @@ def packed(pieces: Iterable[memoryview]) -> Iterator[memoryview]:
 
     odd = np.empty(0, np.uint8)
     for piece in pieces:
-        data = np.concatenate([odd, np.frombuffer(piece, np.uint8)])
+        data = np.frombuffer(piece, np.uint8)
+        if odd.size:
+            data = np.concatenate([odd, data])
         even = data.size - data.size % 2
         pairs = data[:even] & 0x0F
-        odd = data[even:]
+        odd = data[even:].copy()
         if even:
             yield (pairs[0::2] | pairs[1::2] << 4).data
     if odd.size:

@@ -116,15 +116,14 @@ class MappedFile:
 
         Raises: FormatError if the file ends before, as one does that was cut since it was opened.
         """
-        view = buffer
-        while view:
+        while buffer:
             try:
-                got = os.preadv(self.fd, [view], offset)
+                got = os.preadv(self.fd, [buffer], offset)
             except OSError as error:
                 raise FormatError(self.path, f"offset {offset}", f"cannot be read: {error.strerror}") from None
             if not got:
-                raise FormatError(self.path, f"offset {offset}", f"wanted {len(view)} more bytes, the file ends here")
-            view, offset = view[got:], offset + got
+                raise FormatError(self.path, f"offset {offset}", f"wanted {len(buffer)} more bytes, the file ends here")
+            buffer, offset = buffer[got:], offset + got
 
     def release(self, offset: int = 0, length: int | None = None) -> None:
         """Drop the pages that lie wholly in the range from this process (they stay in the page cache)."""

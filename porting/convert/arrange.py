@@ -96,7 +96,7 @@ class Arranged(NamedTuple):
         return out
 
     def pieces(self, piece: int, at: int = 0) -> Iterator[memoryview]:
-        """The bytes in order, about `piece` at a time; each may be overwritten by the next.
+        """The bytes in order, about `piece` at a time; each is there until the next is asked for, or none any more.
 
         A transpose reads short runs of many rows, and the system maps whole neighbourhoods of each.
         So large ones take larger pieces, and give their pages back after every band of source rows.
