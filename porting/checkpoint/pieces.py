@@ -45,8 +45,12 @@ def storage_pieces(
     """
     if not all(shape):
         return
-    if isinstance(storage, Mapped) and storage.strides is None:
+    if isinstance(storage, Mapped) and storage.row_major:
         yield from _mapped(storage, piece) if keep else _read(storage, min(piece, READ), at)
+    elif isinstance(storage, Mapped):
+        from porting.checkpoint.strided import strided_pieces
+
+        yield from strided_pieces(storage, piece, at)
     elif isinstance(storage, InPieces):
         yield from (memoryview(part) for part in storage.pieces(piece, at))
     else:

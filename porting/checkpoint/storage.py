@@ -156,6 +156,32 @@ class Mapped(NamedTuple):
             return prod(self.shape) * self.dtype.itemsize
         return self.dtype.itemsize + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
 
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The strides, those of a row-major tensor too."""
+        return contiguous_strides(self.shape, self.dtype.itemsize) if self.strides is None else self.strides
+
+    def part(self, box: Sequence[slice]) -> Mapped:
+        """The box, for itself."""
+        offset, shape = self.offset, list(self.shape)
+        for axis, (one, stride) in enumerate(zip(box, self.steps, strict=False)):
+            start, stop, _ = one.indices(self.shape[axis])
+            offset, shape[axis] = offset + start * stride, max(0, stop - start)
+        return Mapped(self.file, offset, tuple(shape), self.dtype, self.steps)
+
+    def permuted(self, axes: Sequence[int]) -> Mapped:
+        """The same with its axes in another order, as numpy.transpose takes them."""
+        shape, steps = self.shape, self.steps
+        return Mapped(self.file, self.offset, tuple(shape[i] for i in axes), self.dtype, tuple(steps[i] for i in axes))
+
+    @property
+    def row_major(self) -> bool:
+        """Whether the bytes lie as they are wanted, one after the other."""
+        if self.strides is None or not all(self.shape):
+            return True
+        wanted = contiguous_strides(self.shape, self.dtype.itemsize)
+        return all(n == 1 or a == b for n, a, b in zip(self.shape, self.strides, wanted, strict=True))
+
     def read(self, box: Box = ()) -> Array:
         import numpy as np
 

@@ -13,12 +13,10 @@ from math import prod
 from typing import NamedTuple
 
 from porting.checkpoint.dtypes import DType
-from porting.checkpoint.pieces import HELD, row_boxes
+from porting.checkpoint.pieces import HELD, row_boxes, storage_pieces
 from porting.checkpoint.scratch import Scratch
-from porting.checkpoint.storage import Array, Box, Storage
-
-LARGER = 4
-"""How many times the usual piece a transpose of a large tensor moves at once."""
+from porting.checkpoint.storage import Array, Box, Mapped, Storage
+from porting.checkpoint.strided import LARGER
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +46,16 @@ class Part:
             taken = self.storage.read().reshape(self.dims)[tuple(want)]
         kept = taken.reshape([n for n, at in zip(taken.shape, self.index, strict=True) if at is None])
         return kept.transpose(self.order)
+
+    def mapped(self) -> Mapped | None:
+        """The same as a view of the file, if it lies in one."""
+        base = self.storage
+        if not isinstance(base, Mapped) or not (base.row_major or self.dims == self.shape):
+            return None
+        unfolded = base if self.dims == self.shape else Mapped(base.file, base.offset, self.dims, base.dtype)
+        taken = unfolded.part([slice(None) if at is None else slice(at, at + 1) for at in self.index])
+        free = [i for i, at in enumerate(self.index) if at is None]
+        return taken.permuted([free[position] for position in self.order])
 
 
 class Arranged(NamedTuple):
@@ -102,6 +110,10 @@ class Arranged(NamedTuple):
         So large ones take larger pieces, and give their pages back after every band of source rows.
         """
         if not all(self.dims):
+            return
+        view = None if self.stacked else self.parts[0].mapped()
+        if view is not None:
+            yield from storage_pieces(view, view.shape, view.dtype.itemsize, piece, at=at)
             return
         from porting.checkpoint.tiles import pack
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from porting.checkpoint import strided
 from porting.cli import PARTS, _spelled_out, app_for, word_of
 from porting.testing.formats import HEAVY
 
@@ -82,6 +83,26 @@ def test_a_conversion_that_transposes_nothing_does_not_import_numpy(
     words = ["convert", "any", str(source), "--to", to, "--format", target, "-o", str(tmp_path / "out"), *options]
     assert not imported_by(*words) & {*HEAVY, "numpy", "ml_dtypes"}
     assert (tmp_path / "out").stat().st_size
+
+
+@pytest.mark.skipif(strided.kernel is None, reason="installed without a C compiler")
+@pytest.mark.parametrize(
+    ("kind", "to", "target"),
+    [
+        ("tf-bundle", "modelzoo", "mindspore-ckpt"),
+        ("npz", "hf", "torch"),
+        ("mindspore-ckpt", "google", "npz"),
+        ("torch", "google", "tf-bundle"),
+        ("safetensors", "google", "tf-bundle"),
+    ],
+)
+def test_nor_does_one_that_transposes_where_there_is_the_kernel(tmp_path: Any, kind: str, to: str, target: str) -> None:
+    from made import as_hf, as_modelzoo, google_bert, save
+
+    made = {"mindspore-ckpt": as_modelzoo, "torch": as_hf, "safetensors": as_hf}.get(kind, dict)
+    source = save(tmp_path / "a", made(google_bert()), kind)
+    words = ["convert", "any", str(source), "--to", to, "--format", target, "-o", str(tmp_path / "out")]
+    assert not imported_by(*words, "--no-verify", "--hash", "none") & {*HEAVY, "numpy", "ml_dtypes"}
 
 
 def test_there_are_the_commands_that_are_promised() -> None:
