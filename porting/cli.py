@@ -45,15 +45,17 @@ def _port() -> None:
     """Moves models between TensorFlow, PyTorch, MindSpore and ONNX, and proves that the port is right."""
 
 
-def app_for(words: Sequence[str] = ()) -> typer.Typer:
-    """The app with the command that is asked for, if the first word names one, and with all commands if not.
+def app_for(words: Sequence[str] | None = None) -> typer.Typer:
+    """The app with the command that the first word names, with all commands, or, if it names none, only listing them.
 
-    Typer makes the options of all that an app holds, and each module is one more to import.
+    Typer makes the options of all that an app holds, and each module is one more to import: options that nobody will
+    see would take a third of the time of `port --help`.
     """
     import typer
 
     first = words[0] if words else ""
     asked = [part for part in PARTS if first and (first in part.words or first == part.group)]
+    listed = words is not None and not asked
     app = typer.Typer(
         name="port", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
     )
@@ -61,7 +63,9 @@ def app_for(words: Sequence[str] = ()) -> typer.Typer:
     for part in asked or PARTS:
         module, _, name = part.app.partition(":")
         mounted: typer.Typer = getattr(import_module(module), name)
-        if part.group:
+        if listed:
+            _list(app, part, mounted)
+        elif part.group:
             app.add_typer(mounted, name=part.group)
         else:
             app.registered_commands += [
@@ -70,13 +74,28 @@ def app_for(words: Sequence[str] = ()) -> typer.Typer:
     return app
 
 
+def _list(app: typer.Typer, part: Part, mounted: typer.Typer) -> None:
+    """Have the app show a part's commands, without options, as nobody can run them from there."""
+    from inspect import getdoc  # Typer has imported it
+
+    if part.group:
+        app.command(part.group, help=mounted.info.help)(_not_run)
+    for one in () if part.group else mounted.registered_commands:
+        app.command(word_of(one), help=one.help or getdoc(one.callback))(_not_run)
+
+
+def _not_run() -> None:
+    raise AssertionError("a command that is only listed was run")
+
+
 def word_of(command: CommandInfo) -> str:
     """What a command is called: by its own name, else by its function's."""
     return command.name or (command.callback.__name__ if command.callback else "")
 
 
 def _spelled_out(words: list[str]) -> list[str]:
-    """`port bench --models …` is short for `port bench run --models …`."""
+    """`port bench --models …` is short for `port bench run --models …`; a `--` before the command says nothing."""
+    words = words[1:] if words[:1] == ["--"] else words
     short = words[:1] == ["bench"] and words[1:2] != ["--help"] and words[1:2] and words[1].startswith("-")
     return ["bench", "run", *words[1:]] if short else words
 

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from porting.checkpoint import strided
 from porting.cli import PARTS, _spelled_out, app_for, word_of
@@ -118,6 +119,21 @@ def test_a_part_lists_the_commands_that_it_has(part):
     assert part.group or part.words == tuple(map(word_of, commands))
 
 
+@pytest.mark.parametrize("words", [["--help"], []], ids=str)
+def test_help_lists_what_there_is_as_if_all_of_it_were_mounted(words: list[str]) -> None:
+    shown = [CliRunner().invoke(app, words, prog_name="port") for app in (app_for(words), APP)]
+    assert shown[0].output == shown[1].output
+    assert shown[0].exit_code == shown[1].exit_code
+    assert all(f"\n  {word[0]} " in shown[0].output for word in COMMANDS)
+
+
+def test_a_command_that_is_not_there_is_refused(port: Port) -> None:
+    ran = port("convrt", "tf2ms", "x")
+    assert (ran.code, ran.out) == (2, "")
+    assert "No such command 'convrt'" in ran.err
+    assert "convert" in ran.err
+
+
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_only_what_is_asked_for_is_mounted(words: list[str]) -> None:
     app = app_for(words)
@@ -144,6 +160,7 @@ def test_every_command_explains_itself(words: list[str], port: Port) -> None:
         (["bench", "--help"], ["bench", "--help"]),
         (["bench"], ["bench"]),
         (["diff", "--json"], ["diff", "--json"]),
+        (["--", "diff", "a"], ["diff", "a"]),
     ],
 )
 def test_bench_without_a_command_runs(words, meant):

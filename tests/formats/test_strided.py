@@ -120,7 +120,7 @@ def test_what_is_row_major(tmp_path) -> None:
 
 @needs_kernel
 class TestKernel:
-    def copy(self, target=64, to=(0, (16, 4)), source=64, of=(0, (4, 16)), shape=(4, 4), width=4, scratch=None) -> bytes:
+    def copy(self, target=64, to=(0, (16, 4)), source=64, of=(0, (4, 16)), shape=(4, 4), width=4, scratch=None):
         out, data = bytearray(target), bytes(range(source))
         room = bytearray(strided.kernel.SCRATCH if scratch is None else scratch)
         strided.kernel.copy(out, *to, data, *of, shape, width, room)
@@ -200,8 +200,9 @@ def test_the_build_compiles_the_kernel_for_every_later_python(tmp_path) -> None:
         "_strided.abi3.so",
         "_strided.c",
     ]
-    code = f"import sys; sys.path[:0] = [{str(tmp_path / 'porting/checkpoint')!r}]; import _strided; print(_strided.SCRATCH)"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import _strided; print(_strided.SCRATCH)"
+    where = str(tmp_path / "porting/checkpoint")
+    ran = subprocess.run([sys.executable, "-c", code, where], capture_output=True, text=True, check=True)
     assert int(ran.stdout) == strided.kernel.SCRATCH
 
 
