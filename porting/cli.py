@@ -95,7 +95,8 @@ def word_of(command: CommandInfo) -> str:
 
 def _spelled_out(words: list[str]) -> list[str]:
     """`port bench --models …` is short for `port bench run --models …`; a `--` before the command says nothing."""
-    words = words[1:] if words[:1] == ["--"] else words
+    while words[:1] == ["--"]:
+        words = words[1:]
     short = words[:1] == ["bench"] and words[1:2] != ["--help"] and words[1:2] and words[1].startswith("-")
     return ["bench", "run", *words[1:]] if short else words
 

@@ -15,7 +15,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define AXES 32                /* as many as numpy has */
+#define AXES 32                /* at most: as many as numpy 1 and the formats' readers allow */
 #define RUN 1024               /* bytes of a tile's row */
 #define ROWS 256               /* rows of a tile */
 #define PITCH (RUN + 64)       /* bytes from one row of the scratch to the next */
@@ -187,14 +187,14 @@ static void copy_box(char *to, const char *from, Axis *axes, int count, Py_ssize
     }
 }
 
-/* Whether every element lies within `size` bytes. */
+/* Whether every element lies within `size` bytes, and, in a target, each in a place of its own along every axis. */
 static int within(Py_ssize_t size, Py_ssize_t offset, const Axis *axes, int count, Py_ssize_t width, int source) {
     Py_ssize_t end = offset;
     if (offset < 0)
         return 0;
     for (int k = 0; k < count; k++) {
         Py_ssize_t stride = source ? axes[k].from : axes[k].to, way;
-        if (stride < 0 || __builtin_mul_overflow(axes[k].count - 1, stride, &way) ||
+        if (stride < 0 || (!source && !stride && axes[k].count > 1) || __builtin_mul_overflow(axes[k].count - 1, stride, &way) ||
             __builtin_add_overflow(end, way, &end))
             return 0;
     }

@@ -25,7 +25,8 @@ LARGEST = 16 << 20
 """Bytes of a buffer that is kept."""
 
 USUAL = 4 << 20
-"""Bytes of a buffer at least, so that one serves for most tensors. Pages that are not touched are not there."""
+"""Bytes of a buffer at least, so that one serves for most tensors. Pages that are not touched are not there; one has
+2 MiB where the system has large ones."""
 
 
 class Scratch:

@@ -50,14 +50,18 @@ def strided_pieces(view: Mapped, piece: int = PIECE, at: int = 0) -> Iterator[me
             at += len(out)
 
 
-def _bands(view: Mapped) -> Iterator[Box]:
-    """Boxes along the axis of longest stride, each of which spans HELD bytes of the file or little more."""
-    strides = view.steps
-    axis = max(range(len(strides)), key=lambda i: strides[i] if view.shape[i] > 1 else 0)
+def _bands(view: Mapped, box: Box | None = None) -> Iterator[Box]:
+    """Boxes of the view, cut along its longest strides, each of which spans HELD bytes of the file or little more."""
+    whole = tuple(slice(0, n) for n in view.shape) if box is None else box
+    strides = [stride if part.stop - part.start > 1 else 0 for part, stride in zip(whole, view.steps, strict=True)]
+    axis = max(range(len(strides)), key=strides.__getitem__)
     rows = max(1, HELD // max(1, strides[axis]))
-    before = tuple(slice(0, n) for n in view.shape[:axis])
-    for start in range(0, view.shape[axis], rows):
-        yield (*before, slice(start, min(start + rows, view.shape[axis])))
+    for start in range(whole[axis].start, whole[axis].stop, rows):
+        one = (*whole[:axis], slice(start, min(start + rows, whole[axis].stop)), *whole[axis + 1 :])
+        if strides[axis] > HELD:
+            yield from _bands(view, one)
+        else:
+            yield one
 
 
 def _copy(out: memoryview, offset: int, strides: tuple[int, ...], view: Mapped, tiles: Scratch) -> None:

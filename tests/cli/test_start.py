@@ -161,6 +161,7 @@ def test_every_command_explains_itself(words: list[str], port: Port) -> None:
         (["bench"], ["bench"]),
         (["diff", "--json"], ["diff", "--json"]),
         (["--", "diff", "a"], ["diff", "a"]),
+        (["--", "--", "diff"], ["diff"]),
     ],
 )
 def test_bench_without_a_command_runs(words, meant):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 from math import prod
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -12,9 +15,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from porting.checkpoint import pieces as pieces_module
+from porting.checkpoint import strided
 from porting.checkpoint.dtypes import from_numpy
 from porting.checkpoint.pieces import storage_pieces
-from porting.checkpoint.storage import InMemory
+from porting.checkpoint.storage import InMemory, Mapped, MappedFile
 from porting.checkpoint.tiles import copy, pack
 from porting.convert import arrange
 from porting.convert.arrange import Arranged, Part
@@ -34,6 +38,16 @@ def same(one: Array, two: Array) -> bool:
     return one.shape == two.shape and np.ascontiguousarray(one).tobytes() == np.ascontiguousarray(two).tobytes()
 
 
+def mapped(values: Array, order: tuple[int, ...]) -> Mapped:
+    """The array as a view of a file, in which its axes lie in this order."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "a")
+        path.write_bytes(b"abc" + values.transpose(order).tobytes())
+        file = MappedFile(path)
+    stored = Mapped(file, 3, tuple(values.shape[axis] for axis in order), from_numpy(values.dtype))
+    return stored.permuted([order.index(axis) for axis in range(values.ndim)])
+
+
 @st.composite
 def arranged(draw: st.DrawFn) -> tuple[Arranged, Array]:
     """A random arrangement and the array that it is: permuted, folded, split or stacked."""
@@ -46,17 +60,29 @@ def arranged(draw: st.DrawFn) -> tuple[Arranged, Array]:
     folded = (*want.shape[:cut], prod(want.shape[cut:])) if cut < want.ndim else want.shape
     whole_dims = tuple(want.shape)
     axis = draw(st.integers(-1, len(dims) - 1))
+    lying = draw(st.sampled_from([InMemory, lambda values: mapped(values, tuple(range(values.ndim))), None]))
     if axis < 0:
         stored = full.reshape(-1) if draw(st.booleans()) else full
+        lying = lying or partial(mapped, order=tuple(draw(st.permutations(range(stored.ndim)))))
         index: tuple[int | None, ...] = (None,) * len(dims)
-        part = Part(InMemory(stored), stored.shape, dims, index, order)
+        part = Part(lying(stored), stored.shape, dims, index, order)
         return Arranged((part,), whole_dims, folded, (), from_numpy(full.dtype)), want.reshape(folded)
     assume(dims[axis] > 0)
+    lying = lying or partial(mapped, order=tuple(draw(st.permutations(range(full.ndim)))))
+    source = lying(full)
+    if draw(st.booleans()):  # one of the parts for itself
+        at = draw(st.integers(0, dims[axis] - 1))
+        left = [i for i in range(len(dims)) if i != axis]
+        inner = tuple(left.index(i) for i in order if i != axis)
+        index = tuple(at if i == axis else None for i in range(len(dims)))
+        shape = tuple(dims[i] for i in order if i != axis)
+        one = Arranged((Part(source, full.shape, dims, index, inner),), shape, shape, (), from_numpy(full.dtype))
+        return one, full.take(at, axis).transpose(inner)
     position = order.index(axis)
     left = [i for i in range(len(dims)) if i != axis]
     inner = tuple(left.index(i) for i in order if i != axis)
     parts = tuple(
-        Part(InMemory(full), full.shape, dims, tuple(n if i == axis else None for i in range(len(dims))), inner)
+        Part(source, full.shape, dims, tuple(n if i == axis else None for i in range(len(dims))), inner)
         for n in range(dims[axis])
     )
     return Arranged(parts, whole_dims, folded, (position,), from_numpy(full.dtype)), want.reshape(folded)
@@ -73,14 +99,17 @@ def test_a_box_is_the_box_of_the_whole(made: tuple[Arranged, Array], data: st.Da
     assert same(storage.read(tuple(box)), want[tuple(box)])
 
 
-@given(arranged(), st.integers(1, 200), st.sampled_from([0, 1, 64, 1 << 20]))
-def test_pieces_are_the_bytes_in_order(made: tuple[Arranged, Array], piece: int, held: int) -> None:
+@given(arranged(), st.integers(1, 200), st.sampled_from([0, 1, 64, 1 << 20]), st.booleans())
+def test_pieces_are_the_bytes_in_order(made: tuple[Arranged, Array], piece: int, held: int, compiled: bool) -> None:
     """Small pieces and a small limit of held bytes take small tensors along the way of large ones."""
     storage, want = made
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(arrange, "HELD", held)
+        for module in (arrange, strided):
+            patch.setattr(module, "HELD", held)
+            patch.setattr(module, "LARGER", 2)
         patch.setattr(pieces_module, "HELD", held)
-        patch.setattr(arrange, "LARGER", 2)
+        if not compiled:
+            patch.setattr(strided, "kernel", None)
         got = b"".join(part.tobytes() for part in storage_pieces(storage, want.shape, want.itemsize, piece))
     assert got == np.ascontiguousarray(want).tobytes()
 

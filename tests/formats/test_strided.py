@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import suppress
 from itertools import permutations
 from math import prod
 from pathlib import Path
@@ -98,6 +99,16 @@ def test_a_large_tensor_is_turned_in_bands_that_are_given_back(tmp_path, kernel,
         assert len(given_back) >= values.nbytes // (1 << 16)
 
 
+@pytest.mark.parametrize("shape", [(2, 64, 64), (1, 3, 40, 50), (4, 16, 300)], ids=str)
+def test_no_band_spans_much_more_than_what_may_be_held(tmp_path, monkeypatch, shape) -> None:
+    monkeypatch.setattr(strided, "HELD", 2048)
+    view, _ = lying_in(tmp_path / "a", shape, 4)
+    for axes in permutations(range(len(shape))):
+        bands = list(strided._bands(view.permuted(axes)))
+        assert all(view.permuted(axes).part(band).extent <= 2 * 2048 for band in bands)
+        assert sum(prod(one.stop - one.start for one in band) for band in bands) == prod(shape)
+
+
 def test_a_file_that_was_cut_since_is_an_error_and_no_signal(tmp_path, kernel) -> None:
     view, _ = lying_in(tmp_path / "a", (512, 512), 4)
     pieces = strided_pieces(view.permuted((1, 0)), piece=1 << 16)
@@ -138,13 +149,33 @@ class TestKernel:
             {"of": (0, (2**62, 16))}, {"of": (2**63 - 1, (4, 16))}, {"to": (0, (2**63 - 1, 4))}, {"width": 3},
             {"width": 0}, {"width": -4}, {"shape": (4, 4, 4)}, {"to": (0, (16,))}, {"of": (0, ())},
             {"scratch": 1000}, {"shape": (1,) * 33, "to": (0, (4,) * 33), "of": (0, (4,) * 33)},
-            {"shape": (4, "4")}, {"to": (0, [16, 4])},
+            {"shape": (4, "4")}, {"to": (0, [16, 4])}, {"to": (0, (0, 4))}, {"to": (0, (16, 0))},
+            {"shape": (), "of": (2**63 - 1, ()), "to": (0, ())}, {"shape": (), "of": (0, ()), "to": (2**63 - 1, ())},
         ],
         ids=str,
     )  # fmt: skip
     def test_what_does_not_fit_is_refused(self, wrong) -> None:
         with pytest.raises((ValueError, OverflowError, TypeError)):
             self.copy(**wrong)
+
+    def test_a_run_that_is_spaced_out_or_drawn_together(self) -> None:
+        assert self.copy(target=20, source=12, to=(0, (8,)), of=(0, (4,)), shape=(3,)) == bytes(
+            [0, 1, 2, 3, 0, 0, 0, 0, 4, 5, 6, 7, 0, 0, 0, 0, 8, 9, 10, 11]
+        )
+        assert self.copy(target=8, source=12, to=(0, (4,)), of=(0, (8,)), shape=(2,)) == bytes(
+            [0, 1, 2, 3, 8, 9, 10, 11]
+        )
+
+    @pytest.mark.parametrize("wrong", [{}, {"width": 3}, {"shape": "4"}, {"to": (-1, (4,))}], ids=str)
+    def test_the_buffers_are_let_go(self, wrong) -> None:
+        buffers = [bytearray(16), bytearray(16), bytearray(strided.kernel.SCRATCH)]
+        given = {"to": (0, (4,)), "of": (0, (4,)), "shape": (4,), "width": 4} | wrong
+        with suppress(ValueError, TypeError):
+            strided.kernel.copy(
+                buffers[0], *given["to"], buffers[1], *given["of"], given["shape"], given["width"], buffers[2]
+            )
+        for one in buffers:
+            one.append(1)  # BufferError while anybody holds it
 
     def test_nothing_is_copied_of_an_empty_box(self) -> None:
         assert self.copy(target=0, source=0, shape=(0, 4)) == b""
@@ -161,9 +192,10 @@ class TestKernel:
         for _ in range(2):
             order = data.draw(st.permutations(range(len(shape))))
             whole = [shape[axis] + data.draw(st.integers(0, 3)) for axis in order]
-            steps = dict(zip(order, contiguous_strides(whole, width), strict=True))
+            apart = width + data.draw(st.integers(0, 5))
+            steps = dict(zip(order, contiguous_strides(whole, apart), strict=True))
             offset = data.draw(st.integers(0, 9))
-            sides.append((prod(whole) * width + offset, offset, tuple(steps[axis] for axis in range(len(shape)))))
+            sides.append((prod(whole) * apart + offset, offset, tuple(steps[axis] for axis in range(len(shape)))))
         (room, at, to), (size, start, of) = sides
         source = np.random.default_rng(size).integers(0, 256, size, np.uint8).tobytes()
         got, wanted = bytearray(room), bytearray(room)
@@ -200,15 +232,23 @@ def test_the_build_compiles_the_kernel_for_every_later_python(tmp_path) -> None:
         "_strided.abi3.so",
         "_strided.c",
     ]
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import _strided; print(_strided.SCRATCH)"
+    code = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import _strided
+out = bytearray(6)
+_strided.copy(out, 0, (3, 1), b"abcdef", 0, (1, 2), (2, 3), 1, bytearray(_strided.SCRATCH))
+print(out.decode())
+"""
     where = str(tmp_path / "porting/checkpoint")
     ran = subprocess.run([sys.executable, "-c", code, where], capture_output=True, text=True, check=True)
-    assert int(ran.stdout) == strided.kernel.SCRATCH
+    assert ran.stdout == "acebdf\n"
 
 
 def test_without_a_compiler_the_build_says_so_and_goes_on(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("CC", str(tmp_path / "none"))
     build, said = hook(tmp_path)
+    (tmp_path / "porting/checkpoint/_strided.abi3.so").write_bytes(b"an older one")
     data: dict[str, Any] = {"pure_python": True, "artifacts": []}
     build.initialize("standard", data)
     assert len(said) == 1
