@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 Kind = Literal["crc32", "crc32c"]
 
@@ -19,29 +19,25 @@ class Checksum(NamedTuple):
 
 
 _SHORT = 1 << 16
-"""Bytes that are copied sooner than numpy is imported for them."""
+"""Bytes that are copied where they cannot be lent: they stay in the first caches."""
 
 
 def crc32c(data: memoryview | bytes, value: int = 0) -> int:
-    """CRC-32C of bytes, continued from `value`."""
-    import google_crc32c
+    """CRC-32C of bytes, continued from `value`.
 
-    return int(google_crc32c.extend(value, _accepted(data)))
+    google_crc32c refuses a memoryview, and takes bytes, and arrays of ctypes, which only what can be written lends.
+    """
+    from google_crc32c import extend
 
-
-def _accepted(data: memoryview | bytes) -> Any:
-    """The same as bytes or an array, of numpy only where it must be: google_crc32c refuses a memoryview."""
     if isinstance(data, bytes):
-        return data
-    if len(data) <= _SHORT:
-        return bytes(data)
-    if not data.readonly:
+        return int(extend(value, data))
+    if not data.readonly and len(data) > _SHORT:
         from ctypes import c_char
 
-        return (c_char * len(data)).from_buffer(data)
-    import numpy as np
-
-    return np.frombuffer(data, np.uint8)
+        return int(extend(value, (c_char * len(data)).from_buffer(data)))
+    for at in range(0, len(data), _SHORT):
+        value = int(extend(value, bytes(data[at : at + _SHORT])))
+    return value
 
 
 def crc32(data: memoryview | bytes, value: int = 0) -> int:

@@ -87,6 +87,7 @@ def test_a_conversion_that_transposes_nothing_does_not_import_numpy(
 
 
 @pytest.mark.skipif(strided.kernel is None, reason="installed without a C compiler")
+@pytest.mark.parametrize("options", [[], ["--no-verify", "--hash", "none"]], ids=["verified", "bare"])
 @pytest.mark.parametrize(
     ("kind", "to", "target"),
     [
@@ -97,13 +98,15 @@ def test_a_conversion_that_transposes_nothing_does_not_import_numpy(
         ("safetensors", "google", "tf-bundle"),
     ],
 )
-def test_nor_does_one_that_transposes_where_there_is_the_kernel(tmp_path: Any, kind: str, to: str, target: str) -> None:
+def test_nor_does_one_that_transposes_where_there_is_the_kernel(
+    tmp_path: Any, kind: str, to: str, target: str, options: list[str]
+) -> None:
     from made import as_hf, as_modelzoo, google_bert, save
 
     made = {"mindspore-ckpt": as_modelzoo, "torch": as_hf, "safetensors": as_hf}.get(kind, dict)
     source = save(tmp_path / "a", made(google_bert()), kind)
     words = ["convert", "any", str(source), "--to", to, "--format", target, "-o", str(tmp_path / "out")]
-    assert not imported_by(*words, "--no-verify", "--hash", "none") & {*HEAVY, "numpy", "ml_dtypes"}
+    assert not imported_by(*words, *options) & {*HEAVY, "numpy", "ml_dtypes"}
 
 
 def test_there_are_the_commands_that_are_promised() -> None:

@@ -56,7 +56,7 @@ def applied(matrix: list[int], state: int) -> int:
     return reduce(xor, (column for bit, column in enumerate(matrix) if state >> bit & 1), 0)
 
 
-@pytest.mark.parametrize("count", [0, 1, checksum._SHORT, checksum._SHORT + 1])
+@pytest.mark.parametrize("count", [0, 1, checksum._SHORT, checksum._SHORT + 1, 3 * checksum._SHORT])
 def test_crc32c_of_bytes_of_a_buffer_and_of_a_mapped_file(tmp_path: Path, count: int) -> None:
     data = bytes(range(256)) * (count // 256 + 1)
     (tmp_path / "a").write_bytes(data)
