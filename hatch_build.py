@@ -40,10 +40,8 @@ class Kernel(BuildHookInterface[Any]):
 def wheel_tag() -> str:
     """The tag of a wheel for this very system, which pip accepts. Raises: LookupError where there is none."""
     for tag in sys_tags():
-        everywhere = tag.platform.startswith(
-            ("manylinux", "musllinux")
-        )  # what was compiled here promises no such thing
-        if (tag.interpreter, tag.abi) == (OLDEST, "abi3") and not everywhere:
+        portable = tag.platform.startswith(("manylinux", "musllinux"))  # which nobody here has checked
+        if (tag.interpreter, tag.abi) == (OLDEST, "abi3") and not portable:
             return str(tag)
     raise LookupError(f"this Python takes no modules of {OLDEST}'s stable interface")
 

@@ -6,7 +6,7 @@ BERT-large's conversion. Where the kit was installed without a C compiler, numpy
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from math import prod
 from typing import Any
@@ -41,7 +41,7 @@ def strided_pieces(view: Mapped, piece: int = PIECE, at: int = 0) -> Iterator[me
             part = view.part(box)
             strides = contiguous_strides(part.shape, width)
             out = scratch.take(prod(part.shape) * width, at)
-            for band in _bands(part) if large else ((),):
+            for band in bands(part.shape, part.steps) if large else ((),):
                 offset = sum(one.start * stride for one, stride in zip(band, strides, strict=False))
                 _copy(out, offset, strides, part.part(band), tiles)
                 if large:
@@ -50,16 +50,19 @@ def strided_pieces(view: Mapped, piece: int = PIECE, at: int = 0) -> Iterator[me
             at += len(out)
 
 
-def _bands(view: Mapped, box: Box | None = None) -> Iterator[Box]:
-    """Boxes of the view, cut along its longest strides, each of which spans HELD bytes of the file or little more."""
-    whole = tuple(slice(0, n) for n in view.shape) if box is None else box
-    strides = [stride if part.stop - part.start > 1 else 0 for part, stride in zip(whole, view.steps, strict=True)]
+def bands(shape: Sequence[int], steps: Sequence[int], box: Box | None = None) -> Iterator[Box]:
+    """Boxes of a view, cut along its longest strides, each of which spans HELD bytes of the file or little more.
+
+    steps: the view's strides in bytes. box: only of this part of it.
+    """
+    whole = tuple(slice(0, n) for n in shape) if box is None else box
+    strides = [step if part.stop - part.start > 1 else 0 for part, step in zip(whole, steps, strict=True)]
     axis = max(range(len(strides)), key=strides.__getitem__)
     rows = max(1, HELD // max(1, strides[axis]))
     for start in range(whole[axis].start, whole[axis].stop, rows):
         one = (*whole[:axis], slice(start, min(start + rows, whole[axis].stop)), *whole[axis + 1 :])
         if strides[axis] > HELD:
-            yield from _bands(view, one)
+            yield from bands(shape, steps, one)
         else:
             yield one
 

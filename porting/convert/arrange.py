@@ -16,7 +16,7 @@ from porting.checkpoint.dtypes import DType
 from porting.checkpoint.pieces import HELD, row_boxes, storage_pieces
 from porting.checkpoint.scratch import Scratch
 from porting.checkpoint.storage import Array, Box, Mapped, Storage
-from porting.checkpoint.strided import LARGER
+from porting.checkpoint.strided import LARGER, bands
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,17 +130,14 @@ class Arranged(NamedTuple):
                 at += part.nbytes
 
     def _in_bands(self, part: Array, out: memoryview) -> None:
-        """Pack the part into `out` in bands along its axis of longest stride, releasing after each."""
+        """Pack the part into `out` in bands, releasing after each."""
         import numpy as np
 
         from porting.checkpoint.tiles import copy, raw
 
         source = raw(part)
         target = np.frombuffer(out, source.dtype).reshape(source.shape)
-        axis = int(np.argmax([abs(s) if n > 1 else 0 for s, n in zip(source.strides, source.shape, strict=True)]))
-        rows = max(1, HELD // max(1, abs(source.strides[axis])))
-        for start in range(0, source.shape[axis], rows):
-            band = (slice(None),) * axis + (slice(start, start + rows),)
+        for band in bands(source.shape, [abs(step) for step in source.strides]):
             copy(target[band], source[band])
             self.release()
 

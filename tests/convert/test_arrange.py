@@ -70,17 +70,15 @@ def arranged(draw: st.DrawFn) -> tuple[Arranged, Array]:
     assume(dims[axis] > 0)
     lying = lying or partial(mapped, order=tuple(draw(st.permutations(range(full.ndim)))))
     source = lying(full)
+    left = [i for i in range(len(dims)) if i != axis]
+    inner = tuple(left.index(i) for i in order if i != axis)
     if draw(st.booleans()):  # one of the parts for itself
         at = draw(st.integers(0, dims[axis] - 1))
-        left = [i for i in range(len(dims)) if i != axis]
-        inner = tuple(left.index(i) for i in order if i != axis)
         index = tuple(at if i == axis else None for i in range(len(dims)))
         shape = tuple(dims[i] for i in order if i != axis)
         one = Arranged((Part(source, full.shape, dims, index, inner),), shape, shape, (), from_numpy(full.dtype))
         return one, full.take(at, axis).transpose(inner)
     position = order.index(axis)
-    left = [i for i in range(len(dims)) if i != axis]
-    inner = tuple(left.index(i) for i in order if i != axis)
     parts = tuple(
         Part(source, full.shape, dims, tuple(n if i == axis else None for i in range(len(dims))), inner)
         for n in range(dims[axis])

@@ -16,7 +16,7 @@ from porting.checkpoint.onnx.graph import Graph
 from porting.checkpoint.onnx.scopes import Naming, Slot, name_initializers
 from porting.checkpoint.onnx.tensor import Initializer
 from porting.checkpoint.pieces import entry_pieces
-from porting.checkpoint.storage import Mapped, Permuted, Storage, contiguous_strides
+from porting.checkpoint.storage import Mapped, Permuted, Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +111,8 @@ def _entry(name: str, tensor: Initializer, transposed: bool = False, tied: str |
 
 def swapped(storage: Storage, shape: tuple[int, ...]) -> Storage:
     """A matrix with its axes swapped, lazily."""
-    if isinstance(storage, Mapped) and storage.strides is None:
-        strides = contiguous_strides(shape, storage.dtype.itemsize)[::-1]
-        return Mapped(storage.file, storage.offset, shape[::-1], storage.dtype, strides)
+    if isinstance(storage, Mapped):
+        return storage.permuted((1, 0))
     if isinstance(storage, Permuted):
         return storage.inner
     return Permuted(storage, shape, (1, 0))
