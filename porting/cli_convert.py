@@ -1,6 +1,7 @@
-"""The commands of conversion, which `port` mounts. Every body calls one function and shows what it returns."""
+"""The commands of conversion, which `port` mounts. Every body calls one function and shows what it returns.
 
-from __future__ import annotations
+Annotations are values in this file, not text: Typer looks at them four times, and would evaluate each as often.
+"""
 
 import json
 import os

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from porting.checkpoint.dtypes import DType
 from porting.checkpoint.storage import Array, Box, Storage
 
 
-@dataclass(frozen=True, slots=True)
-class Swapped:
+class Swapped(NamedTuple):
     """Another storage with the bytes of every element reversed; complex ones part by part."""
 
     inner: Storage

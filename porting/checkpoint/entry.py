@@ -6,15 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from porting.checkpoint.checksum import Checksum
 from porting.checkpoint.dtypes import DType
 from porting.checkpoint.storage import Array, Box, Storage
 
 
-@dataclass(frozen=True, slots=True)
-class TensorEntry:
+class TensorEntry(NamedTuple):
     """One tensor of a checkpoint; no bytes are touched until `read`.
 
     shape: elements per axis, outermost first; () for a scalar.
@@ -40,14 +39,14 @@ class TensorEntry:
         return self.storage.read(box)
 
     @property
-    def count(self) -> int:
+    def elements(self) -> int:
         """Number of elements."""
         return prod(self.shape)
 
     @property
     def nbytes(self) -> int:
         """Bytes in memory; 0 for strings, whose length only reading tells."""
-        return self.count * self.dtype.itemsize
+        return self.elements * self.dtype.itemsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,4 +79,4 @@ class Checkpoint(Mapping[str, TensorEntry]):
     @property
     def parameters(self) -> int:
         """Number of elements in all tensors, shared ones once."""
-        return sum(entry.count for entry in self.entries.values() if entry.tied is None)
+        return sum(entry.elements for entry in self.entries.values() if entry.tied is None)

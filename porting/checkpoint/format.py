@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -133,8 +132,7 @@ class WriteOptions(NamedTuple):
     extra: Mapping[str, Any] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
+class Format(NamedTuple):
     """One checkpoint format: a file of this package exports one, an entry point `porting.formats` names it.
 
     name: as `--format` takes it.

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from porting.checkpoint.format import TensorSpec, whole
 from porting.errors import FormatError
@@ -23,8 +22,7 @@ LIMIT = 10_000_000
 """Bytes of an index at most, as in huggingface_hub (MAX_INDEX_FILE_SIZE)."""
 
 
-@dataclass(frozen=True, slots=True)
-class ShardIndex:
+class ShardIndex(NamedTuple):
     """An index as it was read.
 
     weight_map: the shard's file name for every tensor, in the index's order.

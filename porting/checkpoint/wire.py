@@ -128,12 +128,17 @@ def packed(field: Field, buffer: memoryview) -> Iterator[int]:
         yield value
 
 
+_SHORT = [bytes((value,)) for value in range(0x80)]
+
+
 def encode_varint(value: int) -> bytes:
     """An integer as a varint; negative ones as their 64-bit two's complement.
 
     >>> encode_varint(300).hex()
     'ac02'
     """
+    if 0 <= value < 0x80:
+        return _SHORT[value]
     value &= 0xFFFFFFFFFFFFFFFF
     out = bytearray()
     while value > 0x7F:

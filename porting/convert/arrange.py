@@ -7,7 +7,6 @@ axes, one per label: folding is a matter of the shape that is written down, not 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import product
 from math import prod
 from typing import NamedTuple
@@ -19,32 +18,31 @@ from porting.checkpoint.storage import Array, Box, Mapped, Storage
 from porting.checkpoint.strided import LARGER, bands
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """One source tensor's share.
 
     shape: of the stored tensor. dims: its size per label, unfolded (their product equals that of shape).
-    index: per label, the one element taken (a split) or None for all.
+    taken: per label, the one element taken (a split) or None for all.
     order: which of the labels that are left comes first, second … in the target.
     """
 
     storage: Storage
     shape: tuple[int, ...]
     dims: tuple[int, ...]
-    index: tuple[int | None, ...]
+    taken: tuple[int | None, ...]
     order: tuple[int, ...]
 
     def read(self, box: Box) -> Array:
         """The box, one slice per label that is left in the target's order."""
-        free = [i for i, at in enumerate(self.index) if at is None]
-        want: list[slice] = [slice(None) if at is None else slice(at, at + 1) for at in self.index]
+        free = [i for i, at in enumerate(self.taken) if at is None]
+        want: list[slice] = [slice(None) if at is None else slice(at, at + 1) for at in self.taken]
         for position, part in zip(self.order, box, strict=False):
             want[free[position]] = part
         if self.dims == self.shape:
             taken = self.storage.read(tuple(want))
         else:
             taken = self.storage.read().reshape(self.dims)[tuple(want)]
-        kept = taken.reshape([n for n, at in zip(taken.shape, self.index, strict=True) if at is None])
+        kept = taken.reshape([n for n, at in zip(taken.shape, self.taken, strict=True) if at is None])
         return kept.transpose(self.order)
 
     def mapped(self) -> Mapped | None:
@@ -53,8 +51,8 @@ class Part:
         if not isinstance(base, Mapped) or not (base.row_major or self.dims == self.shape):
             return None
         unfolded = base if self.dims == self.shape else Mapped(base.file, base.offset, self.dims, base.dtype)
-        taken = unfolded.part([slice(None) if at is None else slice(at, at + 1) for at in self.index])
-        free = [i for i, at in enumerate(self.index) if at is None]
+        taken = unfolded.part([slice(None) if at is None else slice(at, at + 1) for at in self.taken])
+        free = [i for i, at in enumerate(self.taken) if at is None]
         return taken.permuted([free[position] for position in self.order])
 
 

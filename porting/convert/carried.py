@@ -114,7 +114,7 @@ def scalar_record(source: Source, entry: TensorEntry, sources: Sequence[str], ro
     """How a scalar came about: copied if the bytes are those of its source."""
     first = source.tensors[sources[0]] if sources else None
     operation = "derive"
-    if first is not None and first.count == entry.count:
+    if first is not None and first.elements == entry.elements:
         same = first.dtype == entry.dtype and first.read().tobytes() == entry.read().tobytes()
         operation = "copy" if same else "derive" if role.endswith("_power") else f"{first.dtype} -> {entry.dtype}"
     return Record(entry.name, tuple(sources), (operation,), entry.shape, entry.dtype.name, slot=role)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from porting.convert.match import Match, Parted, match_parted, part
+from porting.convert.match import Match, Parted, kind_of, match_parted, part
 from porting.convert.names import listed
 from porting.convert.table import Dialect, Family
 from porting.errors import MismatchError, UsageError
@@ -59,14 +59,20 @@ def _tried(names: Sequence[str], columns: Iterable[tuple[Family, Dialect]]) -> t
     tried: list[Match] = []
     refused: list[UsageError] = []
     parted: dict[tuple[int, ...], Parted] = {}
+    kind = {name: kind_of(name) for name in names}.__getitem__
+    wrapped: int | None = None
     for family, dialect in columns:
         forms = tuple(map(id, dialect.slots))  # dialects of one framework have the same ones
         if forms not in parted:
-            parted[forms] = part(names, dialect.slots)
+            parted[forms] = part(names, dialect.slots, kind)
         try:
-            tried.append(match_parted(parted[forms], family, dialect))
+            match = match_parted(parted[forms], family, dialect, wrapped)
         except UsageError as error:
             refused.append(error)
+            continue
+        tried.append(match)
+        if match.claimed == len(names):  # no other accounts for more
+            wrapped = match.wrapped if wrapped is None else min(wrapped, match.wrapped)
     return tried, refused
 
 

@@ -189,7 +189,7 @@ def _slot_names(match: Match) -> frozenset[str]:
 
 def _parameters(checkpoint: Checkpoint, match: Match | None) -> int:
     slots = _slot_names(match) if match else frozenset()
-    return sum(entry.count for name, entry in checkpoint.items() if entry.tied is None and name not in slots)
+    return sum(entry.elements for name, entry in checkpoint.items() if entry.tied is None and name not in slots)
 
 
 def _slots(found: Identified) -> SlotInspection | None:

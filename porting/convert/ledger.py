@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,8 +58,7 @@ class Side(NamedTuple):
     content: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Ledger:
+class Ledger(NamedTuple):
     """Everything that a conversion did. `port verify` holds two checkpoints against it."""
 
     kit: str
@@ -79,11 +77,11 @@ class Ledger:
     absent_groups: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     verified: bool = False
-    version: int = field(default=VERSION)
+    version: int = VERSION
 
     def to_json(self) -> str:
         """As a JSON document, a tensor per line, in ASCII: names and paths need not be valid Unicode."""
-        own = ((key.name, getattr(self, key.name)) for key in fields(self))
+        own = self._asdict().items()
         return "{\n" + ",\n".join(f" {json.dumps(key)}: {_json(value)}" for key, value in own) + "\n}\n"
 
     @property

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from operator import itemgetter
 from typing import NamedTuple
 
 from porting.convert.notation import Cell
@@ -28,8 +28,7 @@ class Found(NamedTuple):
     names: Mapping[Values, str]
 
 
-@dataclass(frozen=True)
-class Model:
+class Model(NamedTuple):
     """One model in a checkpoint (a distillation net holds two).
 
     outer: what stands before the scope's own prefixes. variables: values of free name fields.
@@ -54,8 +53,7 @@ class Model:
         return tuple(group.name for group in self.family.groups if group.name in present)
 
 
-@dataclass(frozen=True)
-class Match:
+class Match(NamedTuple):
     """A checkpoint read as a dialect. unknown: names that no row, slot or scalar accounts for."""
 
     family: Family
@@ -76,29 +74,30 @@ class Match:
         return sum(len(model.outer) for model in self.models)
 
 
-@dataclass(frozen=True)
-class _Line:
+class _Line(NamedTuple):
+    """A cell of a row, under one of the literal ends of its spellings."""
+
+    tail: str
+    cell: Cell
     group: Group
     row: Row
     forms: tuple[Variant, ...]
 
-    @cached_property
-    def cells(self) -> tuple[Cell, ...]:
-        """One per variant."""
-        return tuple(form.cell for form in self.forms)
-
 
 @cache
 def _lines(family: Family, dialect: str) -> tuple[_Line, ...]:
-    return tuple(_Line(g, r, r.cells[dialect]) for g, r in family.rows() if dialect in r.cells)
+    return tuple(
+        _Line(tail, form.cell, group, row, row.cells[dialect])
+        for group, row in family.rows()
+        for form in row.cells.get(dialect, ())
+        for tail in form.cell.tails
+    )
 
 
 def field_values(cell: Cell, raw: Mapping[str, str]) -> Values:
     """Values of the fields as numbers; free fields are not among them."""
     return tuple(
-        field.words.index(raw[field.name]) if field.kind == "words" else int(raw[field.name])
-        for field in cell.fields
-        if field.kind != "free"
+        field.words.index(raw[field.name]) if field.kind == "words" else int(raw[field.name]) for field in cell.valued
     )
 
 
@@ -113,28 +112,38 @@ class Parted(NamedTuple):
     kinds: tuple[str, ...]
 
 
-def part(names: Sequence[str], forms: Sequence[SlotForm]) -> Parted:
-    """Part names by these slot names."""
+def kind_of(name: str) -> str:
+    """The name without its numbers."""
+    return _NUMBER.sub("#", name)
+
+
+def part(names: Sequence[str], forms: Sequence[SlotForm], kind: Callable[[str], str]) -> Parted:
+    """Part names by these slot names. kind: of a name, see `kind_of`."""
     plain, slots = strip_slots(names, forms)
     kinds: dict[str, str] = {}
     for name in plain:
-        kinds.setdefault(_NUMBER.sub("#", name), name)
+        kinds.setdefault(kind(name), name)
     return Parted(plain, slots, tuple(kinds.values()))
 
 
 def match_as(names: Sequence[str], family: Family, dialect: Dialect) -> Match:
     """Read names as one dialect of one family, whatever fits and whatever does not."""
-    return match_parted(part(names, dialect.slots), family, dialect)
+    return match_parted(part(names, dialect.slots, kind_of), family, dialect)
 
 
-def match_parted(names: Parted, family: Family, dialect: Dialect) -> Match:
-    """The same of names that were parted by this dialect's slots."""
+def match_parted(names: Parted, family: Family, dialect: Dialect, wrapped: int | None = None) -> Match:
+    """The same of names that were parted by this dialect's slots.
+
+    wrapped: a match with more than so many letters before its scopes would be of no use, and is not looked for.
+    """
     lines = _lines(family, dialect.name)
     left = dict.fromkeys(names.plain)
     models: list[Model] = []
-    for prefix in _base_prefixes(names.kinds, lines):
-        tried = [_claim(left, family, dialect, lines, scope, outer) for scope, outer in _scopes(dialect, prefix)]
-        best = max(tried, key=_claims)
+    bases = [_scopes(dialect, prefix) for prefix in _base_prefixes(names.kinds, lines)]
+    if wrapped is not None and all(len(outer) > wrapped for scopes in bases for _, outer in scopes):
+        bases = []
+    for scopes in bases:
+        best = _best(left, family, dialect, lines, scopes)
         if best.found:
             models.append(best)
             for found in best.found.values():
@@ -143,21 +152,34 @@ def match_parted(names: Parted, family: Family, dialect: Dialect) -> Match:
     return Match(family, dialect, tuple(models), names.slots, tuple(left))
 
 
-def _claims(model: Model) -> tuple[int, int]:
-    """How much a scope accounts for: parameters, then the prefix itself (`teacher.bert.` rather than `bert.`)."""
-    return sum(len(found.names) for found in model.found.values()), -len(model.outer)
+def _best(
+    names: Mapping[str, None],
+    family: Family,
+    dialect: Dialect,
+    lines: Sequence[_Line],
+    scopes: Iterable[tuple[Scope, str]],
+) -> Model:
+    """The scope that accounts for most parameters, and of those the longest (`teacher.bert.` rather than `bert.`)."""
+    tried: list[tuple[int, Model]] = []
+    for scope, outer in sorted(scopes, key=lambda one: len(one[1])):
+        model = _claim(names, family, dialect, lines, scope, outer)
+        count = sum(len(found.names) for found in model.found.values())
+        tried.append((count, model))
+        if count == len(names):
+            break
+    return max(tried, key=itemgetter(0))[1]
 
 
 def _base_prefixes(kinds: Sequence[str], lines: Sequence[_Line]) -> list[str]:
     """Prefixes before the required rows, the most complete first; accidental hits of one or two rows are left out."""
     hits: dict[str, set[str]] = {}
     needed = [line for line in lines if line.group.required]
-    near: dict[str, list[tuple[_Line, Cell]]] = {}
+    near: dict[str, list[_Line]] = {}
     for name in kinds:
         if (end := name[-_END:]) not in near:
             near[end] = _near(end, needed)
-        for line, cell in near[end]:
-            for prefix in _prefixes(cell, name):
+        for line in near[end]:
+            for prefix in _prefixes(line.cell, name):
                 hits.setdefault(prefix, set()).add(line.row.key)
     most = max((len(keys) for keys in hits.values()), default=0)
     full = [prefix for prefix, keys in hits.items() if len(keys) * 2 > most]
@@ -184,27 +206,24 @@ def _claim(
     names: Iterable[str], family: Family, dialect: Dialect, lines: Sequence[_Line], scope: Scope, outer: str
 ) -> Model:
     """Every name that a row has under this scope."""
-    names = list(names)
+    left = dict.fromkeys(names)
     by_key: dict[str, tuple[_Line, dict[Values, str]]] = {}
     variables: dict[str, set[str]] = {}
-    taken: set[str] = set()
     for level in dict.fromkeys(line.group.at for line in lines):
         prefix = outer + scope.prefix(level)
         here = [line for line in lines if line.group.at == level]
-        near: dict[str, list[tuple[_Line, Cell]]] = {}
-        for name in names:
-            if name in taken or not name.startswith(prefix):
-                continue
+        near: dict[str, list[_Line]] = {}
+        for name in [name for name in left if name.startswith(prefix)]:
             short = name[len(prefix) :]
             if (end := short[-_END:]) not in near:
                 near[end] = _near(end, here)
             hit = _hit(short, near[end])
             if hit is None:
                 continue
-            taken.add(name)
-            line, cell, raw = hit
-            by_key.setdefault(line.row.key, (line, {}))[1].setdefault(field_values(cell, raw), name)
-            for field in cell.fields:
+            del left[name]
+            line, raw = hit
+            by_key.setdefault(line.row.key, (line, {}))[1].setdefault(field_values(line.cell, raw), name)
+            for field in line.cell.fields:
                 if field.kind == "free":
                     variables.setdefault(field.name, set()).add(raw[field.name])
     for key, values in variables.items():
@@ -230,19 +249,14 @@ _END = 8
 """Letters at the end of a name by which the cells are sorted out that cannot match it."""
 
 
-def _near(end: str, lines: Sequence[_Line]) -> list[tuple[_Line, Cell]]:
-    """The cells that can match a name with this end."""
-    return [
-        (line, cell)
-        for line in lines
-        for cell in line.cells
-        if any(end.endswith(tail) or tail.endswith(end) for tail in cell.tails)
-    ]
+def _near(end: str, lines: Sequence[_Line]) -> list[_Line]:
+    """The lines that can match a name with this end."""
+    return [line for line in lines if end.endswith(line.tail) or line.tail.endswith(end)]
 
 
-def _hit(name: str, cells: Sequence[tuple[_Line, Cell]]) -> tuple[_Line, Cell, dict[str, str]] | None:
-    for line, cell in cells:
-        raw = cell.match(name)
+def _hit(name: str, lines: Sequence[_Line]) -> tuple[_Line, dict[str, str]] | None:
+    for line in lines:
+        raw = line.cell.match(name)
         if raw is not None:
-            return line, cell, raw
+            return line, raw
     return None

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import pairwise, product
 from typing import Literal, NamedTuple
 
@@ -30,6 +30,8 @@ _DIGITS = r"(?:0|[1-9][0-9]{0,8})"
 _FREE = r"[^/.\s]+"
 
 _NUMBER = re.compile(_DIGITS)
+_SPACE = re.compile(r"\s")
+_AXIS = re.compile(r"\([^()]*\)|[^\s()]+|[()]")
 
 FREE_WORD = re.compile(_FREE)
 """What a free field of a name may hold."""
@@ -59,6 +61,7 @@ class Template:
     parts: tuple[str | Field, ...]
 
     @classmethod
+    @cache
     def parse(cls, text: str) -> Template:
         """Raises: TableError for braces that are no field, a field twice or touching another, spaces."""
         parts: list[str | Field] = []
@@ -72,9 +75,10 @@ class Template:
             parts.append(text[at:])
         template = cls(tuple(parts))
         names = [field.name for field in template.fields]
-        if any("{" in part or "}" in part for part in parts if isinstance(part, str)):
+        literal = "".join([part for part in parts if isinstance(part, str)])
+        if "{" in literal or "}" in literal:
             raise TableError(f"{text}: braces that are no field")
-        if any(char.isspace() for part in parts if isinstance(part, str) for char in part):
+        if _SPACE.search(literal):
             raise TableError(f"{text}: a name has no spaces; axes stand after ' : '")
         if len(set(names)) != len(names):
             raise TableError(f"{text}: a field occurs twice")
@@ -86,6 +90,11 @@ class Template:
     def fields(self) -> tuple[Field, ...]:
         """The fields in order."""
         return tuple(part for part in self.parts if isinstance(part, Field))
+
+    @cached_property
+    def valued(self) -> tuple[Field, ...]:
+        """Those that have numbers or listed words for values, free ones left out."""
+        return tuple(field for field in self.fields if field.kind != "free")
 
     @cached_property
     def regex(self) -> re.Pattern[str]:
@@ -181,6 +190,7 @@ class Cell:
     axes: tuple[Axis, ...]
 
     @classmethod
+    @cache
     def parse(cls, text: str) -> Cell:
         """Raises: TableError naming the cell and what is wrong in it.
 
@@ -197,8 +207,8 @@ class Cell:
             if {(field.name, field.kind, len(field.words)) for field in other.fields} != first:
                 raise TableError(f"{text}: every spelling needs the same fields")
         labels = [*cell.labels, *(field.name for field in templates[0].fields)]
-        twice = sorted({label for label in labels if labels.count(label) > 1})
-        if twice:
+        if len(set(labels)) != len(labels):
+            twice = sorted({label for label in labels if labels.count(label) > 1})
             raise TableError(
                 f"{text}: {', '.join(twice)} occurs twice in one cell; a second axis of that size is {twice[0]}'"
             )
@@ -219,10 +229,15 @@ class Cell:
         """All labels of the axes, unfolded, in memory order."""
         return tuple(label for axis in self.axes for label in axis)
 
+    @property
+    def valued(self) -> tuple[Field, ...]:
+        """Those of them that have numbers or listed words for values, free ones left out."""
+        return self.templates[0].valued
+
     @cached_property
     def numbered(self) -> tuple[str, ...]:
-        """Names of the fields that have numbers or listed words for values, free ones left out."""
-        return tuple(field.name for field in self.fields if field.kind != "free")
+        """The names of these."""
+        return tuple(field.name for field in self.valued)
 
     @cached_property
     def tails(self) -> tuple[str, ...]:
@@ -241,7 +256,7 @@ class Cell:
                 continue
             hit = template.match(name)
             if hit is not None:
-                return self._translate(template, hit)
+                return hit if template is self.templates[0] else self._translate(template, hit)
         return None
 
     def _translate(self, template: Template, values: dict[str, str]) -> dict[str, str]:
@@ -262,16 +277,21 @@ def show_axis(axis: Axis) -> str:
 
 def _axes(text: str, cell: str) -> tuple[Axis, ...]:
     axes: list[Axis] = []
-    for word in re.findall(r"\([^()]*\)|[^\s()]+|[()]", text):
-        if word == "1":
-            axes.append(())
-            continue
-        labels = tuple(word[1:-1].split()) if word.startswith("(") and word.endswith(")") else (word,)
-        wrong = [label for label in labels if not _LABEL.fullmatch(label)]
-        if wrong or word in {"(", ")"} or not labels:
+    for word in _AXIS.findall(text):
+        axis = _axis(word)
+        if axis is None:
             raise TableError(f"{cell}: {word!r} is not a label, a fold of labels in parentheses, or 1")
-        axes.append(labels)
+        axes.append(axis)
     return tuple(axes)
+
+
+@cache
+def _axis(word: str) -> Axis | None:
+    """The labels of one axis; None if it is no axis."""
+    if word == "1":
+        return ()
+    labels = tuple(word[1:-1].split()) if word.startswith("(") and word.endswith(")") else (word,)
+    return labels if labels and all(map(_LABEL.fullmatch, labels)) else None
 
 
 def size_label(label: str) -> str:

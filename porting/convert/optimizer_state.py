@@ -179,7 +179,7 @@ def _common(values: Iterable[Any]) -> Any:
 
 
 def _scalar(path: Path, entry: TensorEntry) -> float:
-    if entry.count != 1 or entry.dtype.kind not in {"int", "uint", "float"}:
+    if entry.elements != 1 or entry.dtype.kind not in {"int", "uint", "float"}:
         raise FormatError(path, entry.name, f"wanted one number, got {entry.dtype} {entry.shape}")
     return float(entry.read().reshape(-1)[0])
 

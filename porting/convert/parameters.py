@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from porting.checkpoint.dtypes import DTYPES, DType
 from porting.checkpoint.entry import TensorEntry
@@ -59,7 +58,7 @@ def _tied(one: Planned, source: Source, owners: _Owners) -> TensorEntry:
         return entry
     storage = source.entries[one.sources[0]].tied or one.sources[0]
     owner = owners.setdefault((storage, entry.shape), one.name)
-    return entry if owner == one.name else replace(entry, tied=owner)
+    return entry if owner == one.name else entry._replace(tied=owner)
 
 
 SCALED = frozenset({"float4_e2m1fn", "float8_e8m0fnu"})

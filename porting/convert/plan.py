@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from itertools import groupby
 
 from porting.checkpoint.entry import TensorEntry
@@ -36,7 +35,7 @@ def plan_model(bound: Bound, target: Target, entries: Mapping[str, TensorEntry])
                 zeros += made
             elif found is None and (partner := copied(bound, target, group, row)) is not None:
                 rows, wrong = plan_row(bound, target, layered, group, row, partner, entries)
-                planned += [replace(one, tied=True) for one in rows]
+                planned += [one._replace(tied=True) for one in rows]
             elif found is None:
                 wrong = list(_lacking(bound, target, group, row))
             elif row.tie is not None and not tie_written(bound, target, group, row, found):

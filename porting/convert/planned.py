@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from porting.checkpoint.entry import TensorEntry
@@ -16,18 +15,16 @@ from porting.convert.zeros import Zeroed
 Lookup = Callable[[str], TensorEntry]
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(NamedTuple):
     """One source tensor's share of a target: its name, sizes per label, element taken per label, label order."""
 
     name: str
     dims: tuple[int, ...]
-    index: tuple[int | None, ...]
+    taken: tuple[int | None, ...]
     order: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Planned:
+class Planned(NamedTuple):
     """A target tensor.
 
     layer: its layer, None if it belongs to none. dims: size per label; shape: as written; stacked: dims that
@@ -59,7 +56,7 @@ class Planned:
         """The lazy tensor; with another lookup and name, the same rule on an optimizer's slot."""
         found = [lookup(share.name) for share in self.shares]
         parts = tuple(
-            Part(e.storage, e.shape, s.dims, s.index, s.order) for e, s in zip(found, self.shares, strict=True)
+            Part(e.storage, e.shape, s.dims, s.taken, s.order) for e, s in zip(found, self.shares, strict=True)
         )
         dtype = found[0].dtype
         if self.is_copy and found[0].shape == self.shape:
@@ -75,7 +72,7 @@ class Planned:
     @property
     def steps(self) -> tuple[str, ...]:
         """The operations in words: those of the rule, and layers that are chosen from an axis."""
-        taken = sum(at is not None for at in self.shares[0].index)
+        taken = sum(at is not None for at in self.shares[0].taken)
         if taken == len(self.rule.split):
             return self.rule.steps
         return ("choose layers", *(step for step in self.rule.steps if step != "copy"))
@@ -84,7 +81,7 @@ class Planned:
     def is_copy(self) -> bool:
         """One whole source tensor, its bytes as they are, under the same shape."""
         share = self.shares[0]
-        same = share.dims == self.dims == self.shape and all(at is None for at in share.index)
+        same = share.dims == self.dims == self.shape and all(at is None for at in share.taken)
         return len(self.shares) == 1 and not self.stacked and same and share.order == tuple(range(len(self.dims)))
 
 

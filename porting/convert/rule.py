@@ -30,6 +30,7 @@ class Rule(NamedTuple):
     split: source axes that are target fields. stack: source fields that are target axes, in target order.
     kept: labels that are axes on both sides, in target order. permuted: their order in memory changes.
     replicate, equal: fields without a counterpart. unfold, fold: a joint axis is taken apart, put together.
+    steps: the operations in words, in the order in which they apply; `("copy",)` if none is needed.
     """
 
     source: Cell
@@ -40,32 +41,7 @@ class Rule(NamedTuple):
     permuted: bool
     replicate: tuple[str, ...]
     equal: tuple[str, ...]
-
-    @property
-    def steps(self) -> tuple[str, ...]:
-        """The operations in words, in the order in which they apply; `("copy",)` if none is needed.
-
-        >>> derive(Cell.parse("k : hidden inner"), Cell.parse("w : inner hidden")).steps
-        ('transpose',)
-        >>> derive(Cell.parse("w : (proj out) hidden"), Cell.parse("{proj[q k v]} : out hidden")).steps
-        ('unfold (proj out)', 'split proj')
-        """
-        words: list[str] = []
-        out_axes = {axis for axis in self.target.axes if len(axis) > 1}
-        in_axes = {axis for axis in self.source.axes if len(axis) > 1}
-        words += [f"unfold {show_axis(axis)}" for axis in self.source.axes if axis in in_axes - out_axes]
-        words += [f"split {label}" for label in self.split]
-        if self.permuted:
-            plain = len(self.source.axes) == len(self.target.axes) == len(self.kept) == 2
-            before = [label for label in self.source.labels if label in self.kept]
-            words.append("transpose" if plain else f"permute {' '.join(before)} -> {' '.join(self.kept)}")
-        words += [f"stack {label}" for label in self.stack]
-        words += [f"fold {show_axis(axis)}" for axis in self.target.axes if axis in out_axes - in_axes]
-        words += [f"replicate over {label}" for label in self.replicate]
-        words += [f"equal over {label}" for label in self.equal]
-        if not words and self.source.axes != self.target.axes:
-            words.append("reshape by axes of 1")
-        return tuple(words) or COPY
+    steps: tuple[str, ...]
 
 
 def lost_labels(source: Cell, target: Cell) -> str:
@@ -83,20 +59,40 @@ def derive(source: Cell, target: Cell) -> Rule:
 
     Raises: TableError if a label is an axis on one side and nowhere on the other: elements would be
     lost or invented.
+
+    >>> derive(Cell.parse("k : hidden inner"), Cell.parse("w : inner hidden")).steps
+    ('transpose',)
+    >>> derive(Cell.parse("w : (proj out) hidden"), Cell.parse("{proj[q k v]} : out hidden")).steps
+    ('unfold (proj out)', 'split proj')
     """
     problem = lost_labels(source, target)
     if problem:
         raise TableError(problem)
     source_fields, target_fields = set(source.numbered), set(target.numbered)
+    split = tuple(label for label in source.labels if label in target_fields)
+    stack = tuple(label for label in target.labels if label in source_fields)
     kept = tuple(label for label in target.labels if label in source.labels)
-    order = tuple(label for label in source.labels if label in target.labels)
-    return Rule(
-        source=source,
-        target=target,
-        split=tuple(label for label in source.labels if label in target_fields),
-        stack=tuple(label for label in target.labels if label in source_fields),
-        kept=kept,
-        permuted=kept != order,
-        replicate=tuple(f.name for f in target.fields if f.name in target_fields - source_fields - set(source.labels)),
-        equal=tuple(f.name for f in source.fields if f.name in source_fields - target_fields - set(target.labels)),
-    )
+    before = tuple(label for label in source.labels if label in target.labels)
+    replicate = tuple(f.name for f in target.fields if f.name in target_fields - source_fields - set(source.labels))
+    equal = tuple(f.name for f in source.fields if f.name in source_fields - target_fields - set(target.labels))
+    rule = Rule(source, target, split, stack, kept, kept != before, replicate, equal, ())
+    return rule._replace(steps=_steps(rule))
+
+
+def _steps(rule: Rule) -> tuple[str, ...]:
+    words: list[str] = []
+    out_axes = {axis for axis in rule.target.axes if len(axis) > 1}
+    in_axes = {axis for axis in rule.source.axes if len(axis) > 1}
+    words += [f"unfold {show_axis(axis)}" for axis in rule.source.axes if axis in in_axes - out_axes]
+    words += [f"split {label}" for label in rule.split]
+    if rule.permuted:
+        plain = len(rule.source.axes) == len(rule.target.axes) == len(rule.kept) == 2
+        before = [label for label in rule.source.labels if label in rule.kept]
+        words.append("transpose" if plain else f"permute {' '.join(before)} -> {' '.join(rule.kept)}")
+    words += [f"stack {label}" for label in rule.stack]
+    words += [f"fold {show_axis(axis)}" for axis in rule.target.axes if axis in out_axes - in_axes]
+    words += [f"replicate over {label}" for label in rule.replicate]
+    words += [f"equal over {label}" for label in rule.equal]
+    if not words and rule.source.axes != rule.target.axes:
+        words.append("reshape by axes of 1")
+    return tuple(words) or COPY

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from threading import Lock
 from typing import Any
 
@@ -42,7 +41,7 @@ def run(
         finish(output, ready.layout, filled.written)
         _copies(prepared.records, ready, filled.written, filled.hashes)
         done = Done(filled.written, filled.hashes, _input_files(prepared, way.algorithm), filled.overflowed)
-        ledger = replace(account(job, done), verified=way.verify)
+        ledger = account(job, done)._replace(verified=way.verify)
         output.write(len(names), 0, ledger.to_json().encode())
         output.commit()
     return ledger

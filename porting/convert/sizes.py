@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from porting.checkpoint.entry import TensorEntry
 from porting.convert.match import Found, Model, Values
 from porting.convert.names import allowed, collapse
-from porting.convert.notation import Axis, Cell, Field, Template, show_axis, size_label
+from porting.convert.notation import Axis, Cell, show_axis, size_label
 from porting.convert.table import Family, Variant
 
 
@@ -105,7 +105,7 @@ def _votes(model: Model, forms: Mapping[str, Variant], entries: Mapping[str, Ten
                 for axis, size in zip(cell.axes, shape, strict=True):
                     if len(axis) == 1:
                         votes.setdefault(size_label(axis[0]), Counter())[size] += 1
-            for part, value in zip(_numbered(cell), values, strict=True):
+            for part, value in zip(cell.valued, values, strict=True):
                 if part.kind == "digits":
                     top[part.name] = max(top.get(part.name, 0), value + 1)
     for label, count in top.items():
@@ -146,10 +146,6 @@ def _endless(family: Family, sizes: Mapping[str, int]) -> list[str]:
         return []
     told = ", ".join(f"{label} {count}" for label, count in counts.items())
     return [f"{told}: wanted at most {MOST_NUMBERS} in all"]
-
-
-def _numbered(cell: Cell | Template) -> list[Field]:
-    return [part for part in cell.fields if part.kind != "free"]
 
 
 def config_sizes(family: Family, config: Mapping[str, Any]) -> dict[str, int]:
@@ -235,10 +231,9 @@ def _example(model: Model, forms: Mapping[str, Variant], entries: Mapping[str, T
 
 def field_ranges(cell: Cell, sizes: Mapping[str, int]) -> list[range] | None:
     """The values that each field runs over, None if a size is unknown."""
-    fields = _numbered(cell)
-    if any(part.kind == "digits" and size_label(part.name) not in sizes for part in fields):
+    if any(part.kind == "digits" and size_label(part.name) not in sizes for part in cell.valued):
         return None
-    return [range(len(part.words) if part.kind == "words" else sizes[part.name]) for part in fields]
+    return [range(len(part.words) if part.kind == "words" else sizes[part.name]) for part in cell.valued]
 
 
 def fill(cell: Cell, values: Values, variables: Mapping[str, str]) -> str:
@@ -248,10 +243,10 @@ def fill(cell: Cell, values: Values, variables: Mapping[str, str]) -> str:
 
 def spellings(cell: Cell, values: Values, variables: Mapping[str, str]) -> Iterator[str]:
     """The name in every spelling that is read, the one that is written first."""
-    at = dict(zip((part.name for part in _numbered(cell)), values, strict=True))
+    at = dict(zip(cell.numbered, values, strict=True))
     for template in cell.templates:
         raw = {part.name: variables[part.name] for part in template.fields if part.kind == "free"}
-        raw |= {p.name: p.words[at[p.name]] if p.kind == "words" else str(at[p.name]) for p in _numbered(template)}
+        raw |= {p.name: p.words[at[p.name]] if p.kind == "words" else str(at[p.name]) for p in template.valued}
         yield template.fill(raw)
 
 
@@ -285,9 +280,9 @@ def _absent(model: Model, level: str, cell: Cell, found: Found | None, sizes: Ma
 def _extra_layers(model: Model, forms: Mapping[str, Variant], told: Mapping[str, int]) -> list[str]:
     """Field values beyond what the config allows."""
     extra: list[str] = []
-    for key, found in model.found.items():
+    for key, found in model.found.items() if told else ():
         for values, name in found.names.items():
-            for part, value in zip(_numbered(forms[key].cell), values, strict=True):
+            for part, value in zip(forms[key].cell.valued, values, strict=True):
                 if part.kind == "digits" and value >= told.get(part.name, value + 1):
                     extra.append(name)
     return [f"{name}  extra: the config has fewer" for name in collapse(extra)]

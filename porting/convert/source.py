@@ -111,5 +111,5 @@ def _by_full_name(entries: Mapping[str, TensorEntry], full_names: Mapping[str, s
     for key, entry in entries.items():
         name = full_names.get(key, key)
         unique = name if counts.get(name, 1) == 1 else key
-        out[unique] = replace(entry, name=unique)
+        out[unique] = entry._replace(name=unique)
     return out

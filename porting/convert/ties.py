@@ -45,9 +45,11 @@ def _copy_wanted(target: Target, group: Group, row: Row, values: Values = ()) ->
 
 def wanted_name(target: Target, group: Group, cell: Cell, values: Values) -> str | None:
     """The full name in the spelling that the reference uses, None if it lists none or there is no reference."""
+    if target.wanted is None:
+        return None
     prefix = target.prefix.get(group.at, "")
     names = (prefix + name for name in spellings(cell, values, target.variables))
-    return next((name for name in names if target.wanted is not None and name in target.wanted), None)
+    return next((name for name in names if name in target.wanted), None)
 
 
 def copied(bound: Bound, target: Target, group: Group, row: Row) -> Found | None:

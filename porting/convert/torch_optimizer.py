@@ -97,7 +97,7 @@ def nested(
         return dict(entries), list(records), None
     names = {name: f"{MODEL}.{name}" for name in entries}
     renamed = {
-        names[name]: replace(entry, name=names[name], tied=names.get(entry.tied or ""))
+        names[name]: entry._replace(name=names[name], tied=names.get(entry.tied or ""))
         for name, entry in entries.items()
     }
     model = {name: TensorRef(full) for name, full in names.items()}

@@ -47,7 +47,7 @@ class TorchState:
         """A value that is a number, or a tensor of one element."""
         if isinstance(value, TensorRef):
             entry = self.entries[value.name]
-            numeric = entry.count == 1 and entry.dtype.kind in {"int", "uint", "float"}
+            numeric = entry.elements == 1 and entry.dtype.kind in {"int", "uint", "float"}
             return float(entry.read().reshape(-1)[0]) if numeric else None
         return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
@@ -74,7 +74,7 @@ def separate_state(checkpoint: Checkpoint) -> TorchState:
     names = {name: f"{checkpoint.path.name}:{name}" for name in state.entries}
     kept = {key: _renamed(value, names) for key, value in state.state.items()}
     groups = tuple(_renamed(group, names) for group in state.groups)
-    entries = {names[name]: replace(entry, name=names[name]) for name, entry in state.entries.items()}
+    entries = {names[name]: entry._replace(name=names[name]) for name, entry in state.entries.items()}
     return replace(state, state=kept, groups=groups, entries=entries)
 
 
@@ -95,7 +95,7 @@ def state_dict_of(checkpoint: Checkpoint) -> Checkpoint:
         return plain
     names = {name: name.removeprefix(f"{keys[0]}.") for name in plain.entries}
     return replace(
-        plain, entries={names[n]: replace(e, name=names[n], tied=names.get(e.tied or "")) for n, e in plain.items()}
+        plain, entries={names[n]: e._replace(name=names[n], tied=names.get(e.tied or "")) for n, e in plain.items()}
     )
 
 

@@ -6,7 +6,7 @@ A conversion refuses what does not fit. Here whatever fits is paired, and the re
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -242,12 +242,12 @@ def _optimizer_state(match: Match) -> tuple[str, ...]:
 
 def _stored_as(a: TensorEntry, b: TensorEntry) -> TensorEntry:
     """A number of the optimizer's in b's dtype and shape (frameworks differ in these), if it is the same there."""
-    if a.count == b.count == 1 and "string" not in (a.dtype.kind, b.dtype.kind):
+    if a.elements == b.elements == 1 and "string" not in (a.dtype.kind, b.dtype.kind):
         value = np.asarray(a.read())
         other = value.astype(b.dtype.numpy())
         if (other.astype(value.dtype) == value).all():
             return TensorEntry(b.name, b.shape, b.dtype, InMemory(other.reshape(b.shape)), a.place)
-    return replace(a, name=b.name)
+    return a._replace(name=b.name)
 
 
 def _misfits(bound: Bound, entries: Mapping[str, TensorEntry]) -> Iterator[str]:

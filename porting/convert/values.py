@@ -64,7 +64,7 @@ def compare_values(a: TensorEntry, b: TensorEntry, tolerance: Tolerance | None =
     if a.dtype == b.dtype:
         same, nan = _all_equal(a, b)
         if same:
-            return ValueDifference(a.count, 0, 0, 0.0, 0.0, 0.0, (nan, nan), 0, None)
+            return ValueDifference(a.elements, 0, 0, 0.0, 0.0, 0.0, (nan, nan), 0, None)
     tally = _Tally(a, b, tolerance)
     for one, two in in_step(typed_pieces(a), typed_pieces(b)):
         tally.add(one, two)
@@ -85,7 +85,7 @@ def _all_equal(a: TensorEntry, b: TensorEntry) -> tuple[bool, int]:
 
 def _strings(a: TensorEntry, b: TensorEntry) -> ValueDifference:
     if a.dtype != b.dtype:
-        return ValueDifference(a.count, a.count, a.count, None, None, None, (0, 0), 0, None)
+        return ValueDifference(a.elements, a.elements, a.elements, None, None, None, (0, 0), 0, None)
     pairs = list(zip(string_values(a), string_values(b), strict=True))
     differ = [i for i, (one, two) in enumerate(pairs) if one != two]
     worst = None

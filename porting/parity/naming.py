@@ -7,7 +7,7 @@ for all, the family's first, so that captures of two frameworks compare name by 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,7 +119,7 @@ def _read(title: str, shapes: Shapes, family: Family, dialect: Dialect, task: st
     match = match_as(tuple(shapes), family, dialect)
     if match.unknown:
         raise MismatchError(title, [f"{name}  not known to the table" for name in collapse(match.unknown)])
-    return replace(match, models=tuple(of_task(model, task) for model in match.models))
+    return match._replace(models=tuple(of_task(model, task) for model in match.models))
 
 
 def of_task(model: Model, task: str) -> Model:
@@ -137,7 +137,7 @@ def of_task(model: Model, task: str) -> Model:
     for one in model.found.values():
         row = rows.get(str(one.forms[0].cell.template)) if one.group.name == head.shares else None
         found.append(one if row is None else Found(head, row, row.cells[model.dialect.name], one.names))
-    return replace(model, found={one.row.key: one for one in found})
+    return model._replace(found={one.row.key: one for one in found})
 
 
 def _planned(

@@ -38,7 +38,7 @@ def test_a_planted_transpose_error_is_found(monkeypatch):
     def lazy(job, *arguments):
         share = order(job, *arguments)
         square = len(set(share.dims)) == 1 and not (job.rule.split or job.rule.stack)
-        return place.Share(share.name, share.dims, share.index, (0, 1)) if square else share
+        return place.Share(share.name, share.dims, share.taken, (0, 1)) if square else share
 
     monkeypatch.setattr(place._Placement, "_share", lazy)
     SUITE.test_there_and_back(GOOD)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from porting.checkpoint.format import Format, deferred, gated, head
+from porting.checkpoint.zip_names import zip_names
 
 _HERE = "porting.checkpoint.keras"
 
@@ -17,7 +18,7 @@ ZIP = Format(
     "keras-zip",
     "tensorflow",
     ".keras",
-    gated(f"{_HERE}.zip_file:locate", lambda path: head(path, 2) == b"PK"),
+    gated(f"{_HERE}.zip_file:locate", lambda path: b"model.weights.h5" in zip_names(path)),
     deferred(f"{_HERE}.zip_file:read"),
     verify=deferred(f"{_HERE}.zip_file:verify"),
 )

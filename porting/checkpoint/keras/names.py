@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ def as_checkpoint(path: Path, file: H5File, kind: str, metadata: Mapping[str, An
         return Checkpoint(path, kind, file.entries, (path,), told | {"layers": layers})
     names = _legacy_names(path, file, base)
     entries = {
-        name: replace(file.entries[where], name=name, tied=names.get(file.entries[where].tied or ""))
+        name: file.entries[where]._replace(name=name, tied=names.get(file.entries[where].tied or ""))
         for where, name in names.items()
     }
     unlisted = len(file.entries) - len(names)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from porting.checkpoint.dtypes import DTYPES
-from porting.checkpoint.format import Format, deferred, gated, head
+from porting.checkpoint.format import Format, deferred, gated
+from porting.checkpoint.zip_names import zip_names
 
 _HERE = "porting.checkpoint.npz.files"
 
@@ -11,7 +12,7 @@ FORMAT = Format(
     "npz",
     "numpy",
     ".npz",
-    gated(f"{_HERE}:locate", lambda path: head(path, 2) == b"PK"),
+    gated(f"{_HERE}:locate", lambda path: b".npy" in zip_names(path)),
     deferred(f"{_HERE}:read"),
     deferred(f"{_HERE}:plan"),
     frozenset(DTYPES) - {"string"},

@@ -24,7 +24,7 @@ from porting.checkpoint.npz import header as npy_header
 from porting.checkpoint.npz.header import Header
 from porting.checkpoint.storage import InMemory, Storage
 from porting.checkpoint.zips import layout as zip_layout
-from porting.checkpoint.zips.archive import Archive, Member, first_name, open_archive
+from porting.checkpoint.zips.archive import STORED, Archive, Member, first_name, open_archive
 from porting.checkpoint.zips.inflate import contents
 from porting.checkpoint.zips.layout import Placed, Record
 from porting.errors import FormatError, UsageError
@@ -73,6 +73,8 @@ def _entry(archive: Archive, member: Member, name: str) -> TensorEntry:
 
 def _first_bytes(archive: Archive, member: Member, count: int) -> bytes:
     """The first `count` unpacked bytes of a member, unpacking no more than it must."""
+    if member.method == STORED:
+        return bytes(archive.file.bytes(member.offset, min(count, member.size), member.name))
     found = b""
     for piece in islice(archive.pieces(member, max(count, 512)), 8):
         found += piece[:count]

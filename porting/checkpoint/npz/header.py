@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from porting.checkpoint.dtypes import DTYPES, DType, Kind
 from porting.checkpoint.shape import checked_shape
@@ -18,7 +19,10 @@ from porting.errors import FormatError
 MAGIC = b"\x93NUMPY"
 
 LIMIT = 65536
-"""Bytes of a header at most; those of plain arrays have 128."""
+"""Bytes of a header at most."""
+
+_USUAL = 128
+"""Bytes of the headers of nearly all arrays."""
 
 _ALIGNMENT = 64
 
@@ -32,8 +36,7 @@ _KINDS: dict[str, Kind] = {"b": "bool", "i": "int", "u": "uint", "f": "float", "
 _LETTERS = {kind: letter for letter, kind in _KINDS.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """What a .npy file says of its array.
 
     dtype: of the elements; `string` for fixed-width text.
@@ -60,40 +63,57 @@ def parse(take: Callable[[int], bytes], path: Path, place: str, note: str) -> He
     note: the dtype's name where the file itself cannot tell it (see `npz`), or "".
     Raises: FormatError naming `path` and `place`.
     """
-    opening = take(12)
+    opening = take(_USUAL)
     if not opening.startswith(MAGIC) or len(opening) < 10:
         raise FormatError(path, place, "is not a .npy file")
     version = opening[6]
     if not 1 <= version <= 3:
         raise FormatError(path, place, f"wanted .npy version 1 to 3, got {version}")
-    begin, form = (10, "<H") if version == 1 else (12, "<I")
+    begin = 10 if version == 1 else 12
     if len(opening) < begin:
         raise FormatError(path, place, "its header is cut off")
-    length = struct.unpack_from(form, opening, 8)[0]
+    length = int.from_bytes(opening[8:begin], "little")
     if length > LIMIT:
         raise FormatError(path, place, f"wanted a header of at most {LIMIT} bytes, got {length}")
-    text = take(begin + length)[begin:]
-    match = _HEADER.fullmatch(text.decode("utf-8" if version == 3 else "latin-1", "replace"))
-    if len(text) < length or match is None:
+    size = begin + length
+    text = (opening if size <= len(opening) else take(size))[begin:size]
+    if len(text) < length:
         raise FormatError(path, place, "its header is damaged")
-    dtype, width, letter, swapped = _dtype(match["descr"], path, place, note)
+    try:
+        described = _described(text, "utf-8" if version == 3 else "latin-1", note)
+    except ValueError as error:
+        raise FormatError(path, place, str(error)) from None
+    dtype, width, letter, swapped, fortran, sizes = described
+    shape = checked_shape(sizes, max(width, dtype.itemsize), path, place)
+    return Header(dtype, width, letter, swapped, fortran, shape, size)
+
+
+@lru_cache(256)
+def _described(text: bytes, encoding: str, note: str) -> tuple[DType, int, str, bool, bool, tuple[int, ...]]:
+    """Dtype, width in the file, numpy's letter, whether it is big-endian, Fortran order, sizes as they stand there.
+
+    A model has many arrays of one shape. Raises: ValueError saying what is wrong.
+    """
+    match = _HEADER.fullmatch(text.decode(encoding, "replace"))
+    if match is None:
+        raise ValueError("its header is damaged")
+    described = _dtype(match["descr"], note)
     sizes = re.findall(r"\d+", match["shape"])
     if any(len(size) > 19 for size in sizes):
-        raise FormatError(path, place, "its header is damaged: a shape beyond 64 bits")
-    shape = checked_shape(map(int, sizes), max(width, dtype.itemsize), path, place)
-    return Header(dtype, width, letter, swapped, match["order"] == "True", shape, begin + length)
+        raise ValueError("its header is damaged: a shape beyond 64 bits")
+    return *described, match["order"] == "True", tuple(map(int, sizes))
 
 
-def _dtype(descr: str, path: Path, place: str, note: str) -> tuple[DType, int, str, bool]:
-    """Dtype, width in the file, numpy's letter, whether it is big-endian."""
+def _dtype(descr: str, note: str) -> tuple[DType, int, str, bool]:
+    """Dtype, width in the file, numpy's letter, whether it is big-endian. Raises: ValueError saying what is wrong."""
     match = re.fullmatch(r"'([<>|=]?)([biufcSUVOmM])(\d{0,9})(?:\[.*)?'", descr)
     if match is None:
-        raise FormatError(path, place, f"a structured array or an unknown type: {descr[:60]}")
+        raise ValueError(f"a structured array or an unknown type: {descr[:60]}")
     order, letter, digits = match[1], match[2], match[3]
     if letter == "O":
-        raise FormatError(path, place, "an array of Python objects: it is a pickle, and pickles are never run")
+        raise ValueError("an array of Python objects: it is a pickle, and pickles are never run")
     if letter in "mM":
-        raise FormatError(path, place, f"dates have no place in a checkpoint: {descr[:60]}")
+        raise ValueError(f"dates have no place in a checkpoint: {descr[:60]}")
     width = int(digits or 0) * (4 if letter == "U" else 1)
     if letter in "SU":
         return DTYPES["string"], width, letter, order == ">"
@@ -101,9 +121,7 @@ def _dtype(descr: str, path: Path, place: str, note: str) -> tuple[DType, int, s
     name = note or f"{_KINDS[letter]}{8 * width}" if letter != "V" or note else ""
     name = "bool" if letter == "b" and width == 1 else name
     if name not in DTYPES or DTYPES[name].itemsize != width:
-        raise FormatError(
-            path, place, f"type {descr[:60]} is unknown: numpy does not keep the names of types that are not its own"
-        )
+        raise ValueError(f"type {descr[:60]} is unknown: numpy does not keep the names of types that are not its own")
     return DTYPES[name], width, letter, order == ">"
 
 

@@ -158,7 +158,7 @@ def name_by_value(checkpoint: Checkpoint, like: Mapping[str, TensorEntry]) -> Ch
     """
     reasons: dict[str, str] = dict(checkpoint.metadata.get("anonymous", {}))
     free = [entry for name, entry in like.items() if name not in checkpoint and entry.dtype.kind != "string"]
-    sought = {entry.count * entry.dtype.itemsize for name in reasons if (entry := checkpoint.get(name))}
+    sought = {entry.elements * entry.dtype.itemsize for name in reasons if (entry := checkpoint.get(name))}
     prints: dict[tuple[str, bytes], list[TensorEntry]] = {}
     for entry in free:
         if entry.nbytes in sought:
@@ -184,7 +184,7 @@ def name_by_value(checkpoint: Checkpoint, like: Mapping[str, TensorEntry]) -> Ch
 def _written_again(checkpoint: Checkpoint, raw: str, named: Iterable[TensorEntry]) -> str | None:
     """The one tensor of the model that an anonymous initializer equals, itself or transposed."""
     entry = checkpoint.get(raw)
-    if entry is None or entry.count < 2:
+    if entry is None or entry.elements < 2:
         return None
     found = {name for name, _ in _matches(entry, (other for other in named if other.nbytes == entry.nbytes))}
     return found.pop() if len(found) == 1 else None
@@ -204,7 +204,7 @@ def _matches(entry: TensorEntry, candidates: Iterable[TensorEntry]) -> list[tupl
     found = []
     turned = None
     if len(entry.shape) == 2:
-        turned = replace(entry, shape=entry.shape[::-1], storage=swapped(entry.storage, entry.shape))
+        turned = entry._replace(shape=entry.shape[::-1], storage=swapped(entry.storage, entry.shape))
     for other in candidates:
         if same_values(entry, other):
             found.append((other.name, False))
@@ -238,7 +238,7 @@ def _renamed(
             renamed[name] = {"initializer": raw, "transposed": transposed}
         shape = entry.shape[::-1] if transposed else entry.shape
         storage = swapped(entry.storage, entry.shape) if transposed else entry.storage
-        entries[name] = replace(entry, name=name, shape=shape, storage=storage)
+        entries[name] = entry._replace(name=name, shape=shape, storage=storage)
     known = {**checkpoint.metadata.get("copies", {}), **copies}
     told = {**checkpoint.metadata, "renamed": renamed, "anonymous": dict(anonymous), "copies": known}
     return replace(checkpoint, entries=entries, metadata=told)

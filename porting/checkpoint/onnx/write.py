@@ -8,7 +8,7 @@ goes, or its consumers' input is renamed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 
 from porting.checkpoint.entry import TensorEntry
@@ -116,7 +116,7 @@ def _unsplittable(graph: Graph, slot: Slot, other: str) -> Iterator[str]:
 
 def _oriented(name: str, entry: TensorEntry, slot: Slot) -> TensorEntry:
     if not slot.transposed:
-        return replace(entry, name=name, tied=None)
+        return entry._replace(name=name, tied=None)
     turned = swapped(entry.storage, entry.shape)
     return TensorEntry(name, entry.shape[::-1], entry.dtype, turned, entry.place)
 

@@ -48,8 +48,12 @@ class _Block:
 
 
 def _common(a: bytes, b: bytes) -> int:
-    length = min(len(a), len(b))
-    return next((i for i in range(length) if a[i] != b[i]), length)
+    """How many bytes they begin with alike."""
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if a[low:middle] == b[low:middle] else (low, middle - 1)
+    return low
 
 
 def _separator(last: bytes, following: bytes) -> bytes:

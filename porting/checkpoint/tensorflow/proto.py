@@ -6,7 +6,8 @@ core/framework/{types,tensor_shape,tensor_slice}.proto.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import cache
 from math import prod
 from typing import NamedTuple
 
@@ -90,7 +91,8 @@ def parse_shape(data: memoryview) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def encode_shape(shape: Sequence[int]) -> bytes:
+@cache
+def encode_shape(shape: tuple[int, ...]) -> bytes:
     """TensorShapeProto of a shape."""
     return b"".join(message(2, integer(1, size) if size else b"") for size in shape)
 

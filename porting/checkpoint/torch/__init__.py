@@ -5,19 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 
 from porting.checkpoint.format import Format, deferred, gated, head
+from porting.checkpoint.zip_names import zip_names
 
 _HERE = "porting.checkpoint.torch"
 _DTYPES = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 bfloat16 complex64 complex128"
 _FLOAT8 = "float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu"
 
-
-_OPENINGS = (b"PK", *(bytes((0x80, protocol)) for protocol in range(2, 6)))
+_PICKLES = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
 
 
 def _may_be(path: Path) -> bool:
-    """A folder, a zip file, a pickle of some protocol, or an index in JSON."""
-    start = head(path, 64)
-    return path.is_dir() or start[:2] in _OPENINGS or start.lstrip()[:1] == b"{"
+    """A folder, an index in JSON, or a zip file with a pickle of that name."""
+    return _may_list(path) or b"data.pkl" in zip_names(path)
+
+
+def _may_be_legacy(path: Path) -> bool:
+    """A folder, an index in JSON, or a pickle of some protocol."""
+    return _may_list(path) or head(path, 2) in _PICKLES
+
+
+def _may_list(path: Path) -> bool:
+    return path.is_dir() or head(path, 64).lstrip()[:1] == b"{"
 
 
 FORMAT = Format(
@@ -34,6 +42,6 @@ LEGACY = Format(
     "torch-legacy",
     "pytorch",
     ".bin",
-    gated(f"{_HERE}.legacy:locate", _may_be),
+    gated(f"{_HERE}.legacy:locate", _may_be_legacy),
     deferred(f"{_HERE}.legacy:read"),
 )

@@ -34,9 +34,21 @@ class Machine:
         self.at += count
         return self.data[self.at - count : self.at]
 
-    def number(self, form: str) -> int:
-        """The next bytes as one number of struct's `form`."""
-        value: int = struct.unpack(form, self.take(struct.calcsize(form)))[0]
+    def natural(self, size: int) -> int:
+        """The next `size` bytes as a number of 0 or more, little-endian."""
+        begin = self.at
+        if size > self.end - begin:
+            raise PickleError(f"wanted {size} bytes, {self.end - begin} are left")
+        self.at = begin + size
+        return int.from_bytes(self.data[begin : self.at], "little")
+
+    def integer(self, size: int) -> int:
+        """The next `size` bytes as a number in two's complement, little-endian."""
+        return int.from_bytes(self.take(size), "little", signed=True)
+
+    def real(self) -> float:
+        """The next eight bytes as a number, big-endian."""
+        value: float = struct.unpack(">d", self.take(8))[0]
         return value
 
     def line(self) -> str:
@@ -56,9 +68,9 @@ class Machine:
 
     def top(self) -> Any:
         """The top of the stack, left there."""
-        value = self.pop()
-        self.stack.append(value)
-        return value
+        if len(self.stack) <= (self.marks[-1] if self.marks else 0):
+            raise PickleError("wanted a value on the stack, it is empty")
+        return self.stack[-1]
 
     def popped_to_mark(self) -> list[Any]:
         """The values above the last mark, and the mark gone."""

@@ -70,17 +70,17 @@ def _bytes(machine: Machine, length: int) -> None:
 def _integer(machine: Machine, length: int) -> None:
     if not 0 <= length <= INTEGER:
         raise PickleError(f"an integer of {length} bytes (at most {INTEGER})")
-    machine.stack.append(int.from_bytes(machine.take(length), "little", signed=True))
+    machine.stack.append(machine.integer(length))
 
 
 def _proto(machine: Machine) -> None:
-    if not 2 <= machine.number("B") <= 5:
+    if not 2 <= machine.natural(1) <= 5:
         raise PickleError("wanted pickle protocol 2 to 5")
 
 
 def _frame(machine: Machine) -> None:
     # A frame only says how far to read ahead; one that reaches beyond the file is damage.
-    length = machine.number("<Q")
+    length = machine.natural(8)
     if length > machine.end - machine.at:
         raise PickleError(f"a frame of {length} bytes, {machine.end - machine.at} are left")
 
@@ -205,26 +205,26 @@ _STEPS: dict[int, Callable[[Machine], None]] = {
     0x8F: _push(lambda: Leaf("set", [])),
     0x90: _add_items,
     0x91: lambda m: m.stack.append(Leaf("set", m.popped_to_mark())),
-    ord("K"): lambda m: m.stack.append(m.number("B")),
-    ord("M"): lambda m: m.stack.append(m.number("<H")),
-    ord("J"): lambda m: m.stack.append(m.number("<i")),
-    ord("G"): lambda m: m.stack.append(m.number(">d")),
-    0x8A: lambda m: _integer(m, m.number("B")),
-    0x8B: lambda m: _integer(m, m.number("<i")),
-    ord("X"): lambda m: _text(m, m.number("<I")),
-    0x8C: lambda m: _text(m, m.number("B")),
-    0x8D: lambda m: _text(m, m.number("<Q")),
-    ord("U"): lambda m: _text(m, m.number("B")),  # text of Python 2, which torch reads as UTF-8
-    ord("T"): lambda m: _text(m, m.number("<I")),
-    ord("C"): lambda m: _bytes(m, m.number("B")),
-    ord("B"): lambda m: _bytes(m, m.number("<I")),
-    0x8E: lambda m: _bytes(m, m.number("<Q")),
-    0x96: lambda m: _bytes(m, m.number("<Q")),
-    ord("q"): lambda m: _put(m, m.number("B")),
-    ord("r"): lambda m: _put(m, m.number("<I")),
+    ord("K"): lambda m: m.stack.append(m.natural(1)),
+    ord("M"): lambda m: m.stack.append(m.natural(2)),
+    ord("J"): lambda m: m.stack.append(m.integer(4)),
+    ord("G"): lambda m: m.stack.append(m.real()),
+    0x8A: lambda m: _integer(m, m.natural(1)),
+    0x8B: lambda m: _integer(m, m.integer(4)),
+    ord("X"): lambda m: _text(m, m.natural(4)),
+    0x8C: lambda m: _text(m, m.natural(1)),
+    0x8D: lambda m: _text(m, m.natural(8)),
+    ord("U"): lambda m: _text(m, m.natural(1)),  # text of Python 2, which torch reads as UTF-8
+    ord("T"): lambda m: _text(m, m.natural(4)),
+    ord("C"): lambda m: _bytes(m, m.natural(1)),
+    ord("B"): lambda m: _bytes(m, m.natural(4)),
+    0x8E: lambda m: _bytes(m, m.natural(8)),
+    0x96: lambda m: _bytes(m, m.natural(8)),
+    ord("q"): lambda m: _put(m, m.natural(1)),
+    ord("r"): lambda m: _put(m, m.natural(4)),
     0x94: lambda m: _put(m, len(m.memo)),
-    ord("h"): lambda m: _get(m, m.number("B")),
-    ord("j"): lambda m: _get(m, m.number("<I")),
+    ord("h"): lambda m: _get(m, m.natural(1)),
+    ord("j"): lambda m: _get(m, m.natural(4)),
     0x85: lambda m: _tuple(m, 1),
     0x86: lambda m: _tuple(m, 2),
     0x87: lambda m: _tuple(m, 3),

@@ -12,8 +12,8 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from porting.checkpoint.checksum import crc32
 from porting.checkpoint.pieces import HELD
@@ -43,8 +43,7 @@ _SLACK = 64 << 20
 """Unpacked bytes that any archive may claim; beyond that at most 64 times its size (else: a zip bomb)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """One record of an archive.
 
     offset: where its bytes begin in the file, after the local header.
@@ -62,8 +61,7 @@ class Member:
     comment: str
 
 
-@dataclass(frozen=True, slots=True)
-class Archive:
+class Archive(NamedTuple):
     """The members of one mapped zip file by name, in the directory's order."""
 
     file: MappedFile

@@ -7,12 +7,11 @@ whatever the size, and nothing is left behind. It costs disk for as long as the 
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import NamedTuple
 
 from porting.checkpoint.dtypes import DType
 from porting.checkpoint.pieces import storage_pieces
@@ -46,6 +45,8 @@ class Inflated:
             return self._mapped
 
     def _unpack(self) -> MappedFile:
+        import tempfile
+
         try:
             with tempfile.TemporaryFile(prefix="porting-") as out:
                 for piece in self.archive.pieces(self.member):
@@ -65,8 +66,7 @@ class Inflated:
             self._mapped.release()
 
 
-@dataclass(frozen=True, slots=True)
-class InflatedTensor:
+class InflatedTensor(NamedTuple):
     """A tensor within a deflated member; offset, shape and strides as in `Mapped`, within the unpacked bytes."""
 
     source: Inflated
@@ -115,8 +115,7 @@ class InflatedTensor:
         self.source.release()
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
+class Contents(NamedTuple):
     """A member's bytes, where tensors lie in: mapped if it is stored, unpacked when first read if it is deflated."""
 
     archive: Archive

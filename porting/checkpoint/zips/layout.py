@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from porting.checkpoint.checksum import combine_crc32, crc32
 from porting.checkpoint.format import Checksums, Extent, Patch
@@ -27,8 +26,7 @@ _UTF8, _DESCRIPTOR = 0x0800, 0x0008
 Style = Literal["torch", "plain"]
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A member to be written: bytes known now, then a tensor's that come later.
 
     tensor: name of the tensor, or None.
@@ -48,8 +46,7 @@ class Record:
         return len(self.head) + self.nbytes
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(NamedTuple):
     """A record and where it lies: its local header at `header`, its bytes at `data`, the next record at `end`."""
 
     record: Record

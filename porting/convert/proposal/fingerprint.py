@@ -41,7 +41,7 @@ def total(parts: Sequence[Fingerprint]) -> Fingerprint:
 
 def fingerprint(entry: TensorEntry) -> Fingerprint | None:
     """Read the tensor once, in pieces. None for strings and for tensors without elements."""
-    if entry.dtype.kind == "string" or not entry.count:
+    if entry.dtype.kind == "string" or not entry.elements:
         return None
     width = entry.dtype.itemsize
     sums = [0, 0]
@@ -49,7 +49,7 @@ def fingerprint(entry: TensorEntry) -> Fingerprint | None:
         bits = np.frombuffer(piece, _CARRIERS.get(width, np.uint64)).astype(np.uint64)
         for i, seed in enumerate(_SEEDS):
             sums[i] = (sums[i] + int(mixed(bits, seed).sum(dtype=np.uint64))) % 2**64
-    return Fingerprint(entry.count, entry.dtype.name, (sums[0], sums[1]))
+    return Fingerprint(entry.elements, entry.dtype.name, (sums[0], sums[1]))
 
 
 def mixed(bits: Array, seed: int) -> Array:

@@ -87,7 +87,7 @@ def _choices(search: Search, whole: Pattern, kin: Kin) -> Iterator[Kin]:
     want, first = search.known(whole), kin.members[0]
     if want is None or (whole.counts, whole.dtype) != (first.counts, first.dtype):
         return
-    many, rest = divmod(whole.entries[0].count, first.entries[0].count or 1)
+    many, rest = divmod(whole.entries[0].elements, first.entries[0].elements or 1)
     if rest or not 2 <= many <= len(kin.members):
         return
     for chosen in combinations(range(len(kin.members)), many):
