@@ -1,9 +1,9 @@
 """A first look at a zip file, by which its formats tell whether it may be theirs.
 
 Three formats are zip files. To open an archive and check it costs each of them its modules and a walk over all
-members; this reads two runs of bytes, and believes nothing in them.
+members; this reads the name of the first member and the directory, and believes nothing in them.
 
-Reference: PKWARE APPNOTE.TXT 6.3.10, sections 4.3.12 to 4.3.16.
+Reference: PKWARE APPNOTE.TXT 6.3.10, sections 4.3.7 and 4.3.12 to 4.3.16.
 """
 
 from __future__ import annotations
@@ -11,42 +11,46 @@ from __future__ import annotations
 from pathlib import Path
 from typing import IO
 
-_FIRST = 1024
-"""Bytes at the beginning: the first member's local header and name, also where the file is cut off behind them."""
-
-_END, _LOCATOR, _COMMENT = 22, 20, 0xFFFF
+_LOCAL, _END, _LOCATOR, _END64, _COMMENT = 30, 22, 20, 56, 0xFFFF
+"""Bytes of a local header, of the three records behind the directory, and of the longest comment behind them."""
 
 _LIMIT = 64 << 20
-"""Bytes of a directory that are looked at, the last ones: those of half a million members."""
+"""Bytes of a directory that is looked at. Which formats a longer one may be of, they tell themselves."""
 
 
-def zip_names(path: Path) -> bytes:
-    """Bytes in which the names of all members stand, among others; none of what is no zip file."""
+def zip_may_name(path: Path, part: bytes) -> bool:
+    """Is this a zip file with a member in whose name the part may occur?
+
+    Yes whenever it does, of whole files; of one whose end is cut off, if it does in the name of the first member.
+    """
     try:
         if not path.is_file():
-            return b""
+            return False
         with path.open("rb") as file:
-            first = file.read(_FIRST)
-            return first + _directory(file) if first.startswith(b"PK") else b""
+            head = file.read(_LOCAL)
+            if not head.startswith(b"PK"):
+                return False
+            first = file.read(int.from_bytes(head[26:28], "little"))
+            return part in first or _directory_may_hold(file, part)
     except OSError:
-        return b""
+        return False
 
 
-def _directory(file: IO[bytes]) -> bytes:
-    """The central directory, where the end record says that it is; none where there is no such record."""
-    size = file.seek(0, 2)
-    begin = max(0, size - _COMMENT - _END - _LOCATOR)
+def _directory_may_hold(file: IO[bytes], part: bytes) -> bool:
+    """Not if there is no end record, nor if the directory before it is short enough to tell."""
+    begin = max(0, file.seek(0, 2) - _COMMENT - _END - _LOCATOR - _END64)
     file.seek(begin)
     tail = file.read()
-    end = tail.rfind(b"PK\x05\x06")
+    bare = tail[-_END:].startswith(b"PK\x05\x06") and tail.endswith(b"\0\0")  # whatever its numbers look like
+    end = len(tail) - _END if bare else tail.rfind(b"PK\x05\x06")
     if end < 0:
-        return b""
-    limit, length = begin + end, int.from_bytes(tail[end + 12 : end + 16], "little")
-    locator = tail[max(0, end - _LOCATOR) : end]
-    if locator.startswith(b"PK\x06\x07"):
-        limit = min(int.from_bytes(locator[8:16], "little"), size)
-        file.seek(limit)
-        length = int.from_bytes(file.read(48)[40:], "little")
-    length = min(length, limit, _LIMIT)
-    file.seek(limit - length)
-    return file.read(length)
+        return False
+    length = int.from_bytes(tail[end + 12 : end + 16], "little")
+    wide = tail[max(0, end - _LOCATOR - _END64) : end]
+    if wide.startswith(b"PK\x06\x06") and wide[_END64:].startswith(b"PK\x06\x07"):
+        end -= len(wide)
+        length = int.from_bytes(wide[40:48], "little")
+    if length > _LIMIT:
+        return True
+    file.seek(max(0, begin + end - length))
+    return part in file.read(length)

@@ -159,7 +159,10 @@ def _best(
     lines: Sequence[_Line],
     scopes: Iterable[tuple[Scope, str]],
 ) -> Model:
-    """The scope that accounts for most parameters, and of those the longest (`teacher.bert.` rather than `bert.`)."""
+    """The scope that accounts for most parameters, and of those the longest (`teacher.bert.` rather than `bert.`).
+
+    After one that accounts for all no other is asked, nor what it would have refused.
+    """
     tried: list[tuple[int, Model]] = []
     for scope, outer in sorted(scopes, key=lambda one: len(one[1])):
         model = _claim(names, family, dialect, lines, scope, outer)

@@ -29,8 +29,8 @@ class Rule(NamedTuple):
 
     split: source axes that are target fields. stack: source fields that are target axes, in target order.
     kept: labels that are axes on both sides, in target order. permuted: their order in memory changes.
-    replicate, equal: fields without a counterpart. unfold, fold: a joint axis is taken apart, put together.
-    steps: the operations in words, in the order in which they apply; `("copy",)` if none is needed.
+    replicate, equal: fields without a counterpart. steps: all this in words, in the order in which it applies, with
+    the axes that are taken apart and put together; `("copy",)` if nothing is needed.
     """
 
     source: Cell

@@ -6,7 +6,7 @@ import pytest
 from made import as_hf, as_modelzoo, google_bert
 
 from porting.convert.find import find
-from porting.convert.match import match_as
+from porting.convert.match import kind_of, match_as, match_parted, part
 from porting.convert.registry import families, family_named, target_dialect
 from porting.convert.table import Dialect, Family, group, row, scope
 from porting.errors import MismatchError, UsageError
@@ -122,3 +122,34 @@ def test_a_family_that_cannot_be_does_not_hide_another() -> None:
     assert find(names, {"free": free, "plain": plain}).family.name == "plain"
     with pytest.raises(UsageError, match=r"free: task has 2 values \(a, b\), wanted one"):
         find(names, {"free": free})
+
+
+def test_a_scope_that_accounts_for_all_is_taken_before_another_is_asked() -> None:
+    """The other would read two tasks into the same names, and refuse them."""
+    scopes = (scope("", head=""), scope("m.", head=""))
+    rows = (row(a="{task*}.w : hidden"), row(a="m.u.w : hidden"), row(a="m.v.w : hidden"))
+    base, head = group("base", row(a="w0 : hidden"), required=True), group("head", *rows, at="head")
+    family = Family("f", (Dialect("a", "numpy", scopes),), (base, head), {"hidden": ("hidden",)})
+    match = find(["m.w0", "m.u.w", "m.v.w"], {"f": family})
+    assert (match.claimed, match.unknown, match.wrapped) == (3, (), 0)
+    assert match.models[0].scope is scopes[1]
+
+
+def test_a_family_that_needs_more_before_its_names_is_not_looked_for() -> None:
+    """It could account for no more, and would lose to the one whose scope says what stands there."""
+    tried = {
+        name: Family(
+            name,
+            (Dialect("a", "numpy", (scope(prefix),)),),
+            (group("base", row(a="w : hidden"), required=True),),
+            {"hidden": ("hidden",)},
+        )
+        for name, prefix in (("bare", ""), ("knowing", "m."))
+    }
+    for order in (("bare", "knowing"), ("knowing", "bare")):
+        assert find(["m.w"], {name: tried[name] for name in order}).family.name == "knowing"
+    names = ("m.w",)
+    assert match_as(names, tried["bare"], tried["bare"].dialects[0]).claimed == 1
+    parted = part(names, (), kind_of)
+    assert match_parted(parted, tried["bare"], tried["bare"].dialects[0], 1).claimed == 0
+    assert match_parted(parted, tried["bare"], tried["bare"].dialects[0], 2).claimed == 1

@@ -1,10 +1,14 @@
-"""The first look at a zip file: no name may escape it, and nothing that a file claims may break it."""
+"""The first look at a zip file: it may not hide from a format what the format itself would have taken."""
 
 from __future__ import annotations
 
+import io
+import os
+import struct
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,83 +17,140 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import porting
-from porting.checkpoint import zip_names as look
-from porting.checkpoint.registry import locate
-from porting.checkpoint.zip_names import zip_names
+from porting.checkpoint import keras, npz, torch, zip_names
+from porting.checkpoint.keras import zip_file as keras_zip
+from porting.checkpoint.npz import files as npz_files
+from porting.checkpoint.torch import zip_file as torch_zip
+from porting.checkpoint.zip_names import zip_may_name
+from porting.errors import FormatError
+
+ALL = {
+    "keras": (keras.ZIP.locate, keras_zip.locate),
+    "torch": (torch.FORMAT.locate, torch_zip.locate),
+    "npz": (npz.FORMAT.locate, npz_files.locate),
+}
+"""What each format says behind its look, and without it."""
 
 
-def zipped(path: Path, count: int, *, comment: bytes = b"") -> list[str]:
-    names = [f"member {i} of {count}" for i in range(count)]
-    with zipfile.ZipFile(path, "w") as archive:
+def archive(*names: str) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as made:
         for name in names:
-            archive.writestr(name, name)
-        archive.comment = comment
-    return names
+            made.writestr(name, b"0123456789")
+    return out.getvalue()
 
 
-@pytest.mark.parametrize("comment", [b"", b"PK", bytes(0xFFFF)])
-@pytest.mark.parametrize("count", [1, 40, 3000])
-def test_every_name_is_among_them(tmp_path, count: int, comment: bytes) -> None:
-    """Few and many members, more than a tail of 64 KiB lists."""
-    names = zipped(tmp_path / "a.zip", count, comment=comment)
-    found = zip_names(tmp_path / "a.zip")
-    assert [name for name in names if name.encode() not in found] == []
+KINDS = {
+    "keras": archive("config.json", *(f"a{i}" for i in range(40)), "model.weights.h5"),
+    "torch": archive("m/version", *(f"m/data/{i}" for i in range(40)), "m/data.pkl"),
+    "npz": archive("w.npy", "v.npy"),
+    "long npz": archive("L" * 1200 + ".npy", "v.npy"),
+    "long torch": archive("L" * 1200 + "/data.pkl", "v.npy"),
+    "folder first": archive("m/", "m/data.pkl"),
+    "other": archive("readme.txt"),
+    "text": b"PK, and then .npy, data.pkl and model.weights.h5",
+}
+CUTS = (1, 3, 20, 29, 30, 34, 38, 60, 1300)
 
 
-def test_those_of_torch_too(tmp_path) -> None:
-    """Its end record is always that of zip64."""
-    porting.write(tmp_path / "a.bin", {f"w{i}": np.zeros(i) for i in range(2000)}, format="torch")
-    assert all(f"data/{i}".encode() in zip_names(tmp_path / "a.bin") for i in range(2000))
+def commented(data: bytes, comment: bytes) -> bytes:
+    return data[:-2] + struct.pack("<H", len(comment)) + comment
 
 
-def test_of_a_file_that_is_cut_off_the_first_is(tmp_path) -> None:
-    zipped(tmp_path / "a.zip", 200)
-    data = (tmp_path / "a.zip").read_bytes()
-    for length in (40, 200, len(data) // 2, len(data) - 30):
-        (tmp_path / "cut.zip").write_bytes(data[:length])
-        assert b"member 0" in zip_names(tmp_path / "cut.zip")
+def wide(data: bytes, *, where: int | None = None) -> bytes:
+    """The same with its numbers in the records of zip64 alone; where: what the locator says of them."""
+    end = len(data) - 22
+    *_, count, size, start, _ = struct.unpack("<4s4H2IH", data[end:])
+    record = struct.pack("<4sQ2H2I4Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count, size, start)
+    locator = struct.pack("<4sIQI", b"PK\6\7", 0, end if where is None else where, 1)
+    return (
+        data[:end] + record + locator + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, *[0xFFFFFFFF] * 2, 0)
+    )
 
 
-def test_of_others_there_is_none(tmp_path) -> None:
-    (tmp_path / "text").write_bytes(b"no zip, whatever PK\x05\x06 stands in it")
-    (tmp_path / "empty").touch()
-    assert {zip_names(tmp_path / name) for name in ("text", "empty", "absent", ".")} == {b""}
+CHANGES: dict[str, Callable[[bytes], bytes]] = {
+    "whole": lambda data: data,
+    "zip64": wide,
+    "zip64, a wrong locator": lambda data: wide(data, where=1 << 63),
+    "zip64 behind something": lambda data: b"PK, no archive yet" + bytes(5000) + wide(data),
+    "behind something": lambda data: b"PK, no archive yet" + data,
+    "behind another archive": lambda data: KINDS["other"] + data,
+    "the longest comment": lambda data: commented(data, bytes(0xFFFF)),
+    "zip64, the longest comment": lambda data: commented(wide(data), bytes(0xFFFF)),
+    "a comment like an end": lambda data: commented(data, b"PK\5\6"),
+    "a comment like an end record": lambda data: commented(data, b"PK\5\6" + bytes(30)),
+    "bytes behind it": lambda data: data + bytes(10),
+    "too many bytes behind it": lambda data: data + bytes(70_000),
+    "no end record": lambda data: data[:-22],
+    "a wrong length": lambda data: data[:-10] + b"\xff\xff\xff\x7f" + data[-6:],
+    "a wrong offset": lambda data: data[:-6] + b"\xff\xff\xff\x7f" + data[-2:],
+} | {f"cut to {length}": lambda data, length=length: data[:length] for length in CUTS}
 
 
-def test_the_directory_is_looked_at_up_to_a_limit(tmp_path, monkeypatch) -> None:
-    names = zipped(tmp_path / "a.zip", 3000)
-    monkeypatch.setattr(look, "_LIMIT", 1000)
-    found = zip_names(tmp_path / "a.zip")
-    assert names[-1].encode() in found
-    assert len(found) <= 1024 + 1000
+def told(locate: Callable[[Path], Path | None], path: Path) -> Path | str | None:
+    try:
+        return locate(path)
+    except FormatError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_format_says_the_same_behind_its_look(tmp_path, kind: str, change: str) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(CHANGES[change](KINDS[kind]))
+    for looking, itself in ALL.values():
+        assert told(looking, path) == told(itself, path)
+
+
+def test_the_cases_are_found_and_not_found(tmp_path) -> None:
+    """What was compared above is not nothing with nothing."""
+    path, counts = tmp_path / "a", {name: [0, 0] for name in ALL}
+    for data in KINDS.values():
+        for change in CHANGES.values():
+            path.write_bytes(change(data))
+            for name, (looking, _) in ALL.items():
+                counts[name][looking(path) is not None] += 1
+    assert all(min(pair) >= 10 for pair in counts.values()), counts
 
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory) -> bytes:
-    """More than 65535 members, which takes the zip64 form."""
-    path = tmp_path_factory.mktemp("many") / "a.zip"
-    zipped(path, 66_000)
-    return path.read_bytes()
+    """More than 65535 members, which takes the zip64 form; the one that is looked for is in the middle."""
+    return archive(*(f"x{i}" for i in range(33_000)), "m/model.weights.h5", *(f"y{i}" for i in range(33_000)))
 
 
-def test_many_names_are_among_them(tmp_path, many: bytes) -> None:
-    (tmp_path / "a.zip").write_bytes(many)
-    found = zip_names(tmp_path / "a.zip")
-    assert all(f"member {i} of".encode() in found for i in range(0, 66_000, 97))
+def test_of_many_members_none_is_overlooked(tmp_path, many: bytes, monkeypatch) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(many)
+    assert zip_may_name(path, b"model.weights.h5")
+    assert not zip_may_name(path, b"data.pkl")
+    monkeypatch.setattr(zip_names, "_LIMIT", 1 << 20)
+    assert zip_may_name(path, b"data.pkl")  # too many to look at: the format is asked itself
 
 
 @given(back=st.integers(1, 120), other=st.binary(min_size=1, max_size=24))
-def test_nothing_that_stands_at_the_end_breaks_it(tmp_path_factory, many: bytes, back: int, other: bytes) -> None:
-    """Its last 120 bytes are the end record, the locator and the end record of zip64."""
-    path = tmp_path_factory.mktemp("zip") / "a.zip"
-    path.write_bytes(many[:-back] + other + many[len(many) - back + len(other) :])
-    assert b"member 0" in zip_names(path)
+def test_what_stands_at_the_end_may_be_anything(tmp_path_factory, back: int, other: bytes) -> None:
+    """Its last 98 bytes are the end record, the locator and the end record of zip64."""
+    path, data = tmp_path_factory.mktemp("zip") / "a", wide(KINDS["keras"])
+    path.write_bytes(data[:-back] + other + data[len(data) - back + len(other) :])
+    assert zip_may_name(path, b"config.json")  # the first
+    assert keras_zip.locate(path) is None or zip_may_name(path, b"model.weights.h5")
 
 
-def test_formats_that_are_zip_files_do_not_load_each_other(tmp_path) -> None:
-    """What is found is what it was before there was a look: an array called as another format's part is none of it."""
-    porting.write(tmp_path / "a.npz", {"model.weights.h5": np.zeros(2), "x/data.pkl": np.zeros(2)}, format="npz")
-    assert locate(tmp_path / "a.npz")[0].name == "npz"
+def test_what_is_no_file_that_may_be_read_is_none(tmp_path, monkeypatch) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "empty").touch()
+    (tmp_path / "zeros").symlink_to("/dev/zero")
+    for name in ("pipe", "empty", "zeros", "absent", "."):
+        assert not zip_may_name(tmp_path / name, b"")
+
+    def refused(self: Path, *_: object) -> None:
+        raise PermissionError
+
+    (tmp_path / "a").write_bytes(KINDS["npz"])
+    monkeypatch.setattr(Path, "open", refused)
+    assert not zip_may_name(tmp_path / "a", b".npy")
 
 
 @pytest.mark.parametrize(("form", "others"), [("npz", ("torch", "keras")), ("torch", ("npz", "keras"))])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from porting.checkpoint.format import Format, deferred, gated, head
-from porting.checkpoint.zip_names import zip_names
+from porting.checkpoint.zip_names import zip_may_name
 
 _HERE = "porting.checkpoint.keras"
 
@@ -18,7 +18,7 @@ ZIP = Format(
     "keras-zip",
     "tensorflow",
     ".keras",
-    gated(f"{_HERE}.zip_file:locate", lambda path: b"model.weights.h5" in zip_names(path)),
+    gated(f"{_HERE}.zip_file:locate", lambda path: zip_may_name(path, b"model.weights.h5")),
     deferred(f"{_HERE}.zip_file:read"),
     verify=deferred(f"{_HERE}.zip_file:verify"),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from porting.checkpoint.format import Format, deferred, gated, head
-from porting.checkpoint.zip_names import zip_names
+from porting.checkpoint.zip_names import zip_may_name
 
 _HERE = "porting.checkpoint.torch"
 _DTYPES = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 bfloat16 complex64 complex128"
@@ -16,7 +16,7 @@ _PICKLES = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
 
 def _may_be(path: Path) -> bool:
     """A folder, an index in JSON, or a zip file with a pickle of that name."""
-    return _may_list(path) or b"data.pkl" in zip_names(path)
+    return _may_list(path) or zip_may_name(path, b"data.pkl")
 
 
 def _may_be_legacy(path: Path) -> bool:

@@ -36,11 +36,7 @@ class Machine:
 
     def natural(self, size: int) -> int:
         """The next `size` bytes as a number of 0 or more, little-endian."""
-        begin = self.at
-        if size > self.end - begin:
-            raise PickleError(f"wanted {size} bytes, {self.end - begin} are left")
-        self.at = begin + size
-        return int.from_bytes(self.data[begin : self.at], "little")
+        return int.from_bytes(self.take(size), "little")
 
     def integer(self, size: int) -> int:
         """The next `size` bytes as a number in two's complement, little-endian."""
