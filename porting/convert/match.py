@@ -117,8 +117,8 @@ def kind_of(name: str) -> str:
     return _NUMBER.sub("#", name)
 
 
-def part(names: Sequence[str], forms: Sequence[SlotForm], kind: Callable[[str], str]) -> Parted:
-    """Part names by these slot names. kind: of a name, see `kind_of`."""
+def part(names: Sequence[str], forms: Sequence[SlotForm], kind: Callable[[str], str] = kind_of) -> Parted:
+    """Part names by these slot names. kind: of a name; one that remembers, where the same are parted again."""
     plain, slots = strip_slots(names, forms)
     kinds: dict[str, str] = {}
     for name in plain:
@@ -128,7 +128,7 @@ def part(names: Sequence[str], forms: Sequence[SlotForm], kind: Callable[[str], 
 
 def match_as(names: Sequence[str], family: Family, dialect: Dialect) -> Match:
     """Read names as one dialect of one family, whatever fits and whatever does not."""
-    return match_parted(part(names, dialect.slots, kind_of), family, dialect)
+    return match_parted(part(names, dialect.slots), family, dialect)
 
 
 def match_parted(names: Parted, family: Family, dialect: Dialect, wrapped: int | None = None) -> Match:

@@ -231,7 +231,7 @@ class Cell:
 
     @property
     def valued(self) -> tuple[Field, ...]:
-        """Those of them that have numbers or listed words for values, free ones left out."""
+        """Those of the name that is written that have numbers or listed words for values, free ones left out."""
         return self.templates[0].valued
 
     @cached_property

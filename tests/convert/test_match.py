@@ -6,7 +6,7 @@ import pytest
 from made import as_hf, as_modelzoo, google_bert
 
 from porting.convert.find import find
-from porting.convert.match import kind_of, match_as, match_parted, part
+from porting.convert.match import match_as, match_parted, part
 from porting.convert.registry import families, family_named, target_dialect
 from porting.convert.table import Dialect, Family, group, row, scope
 from porting.errors import MismatchError, UsageError
@@ -150,6 +150,6 @@ def test_a_family_that_needs_more_before_its_names_is_not_looked_for() -> None:
         assert find(["m.w"], {name: tried[name] for name in order}).family.name == "knowing"
     names = ("m.w",)
     assert match_as(names, tried["bare"], tried["bare"].dialects[0]).claimed == 1
-    parted = part(names, (), kind_of)
+    parted = part(names, ())
     assert match_parted(parted, tried["bare"], tried["bare"].dialects[0], 1).claimed == 0
     assert match_parted(parted, tried["bare"], tried["bare"].dialects[0], 2).claimed == 1

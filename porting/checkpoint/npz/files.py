@@ -23,8 +23,9 @@ from porting.checkpoint.format import Checksums, Finish, Layout, Patch, TensorSp
 from porting.checkpoint.npz import header as npy_header
 from porting.checkpoint.npz.header import Header
 from porting.checkpoint.storage import InMemory, Storage
+from porting.checkpoint.zip_names import first_name
 from porting.checkpoint.zips import layout as zip_layout
-from porting.checkpoint.zips.archive import STORED, Archive, Member, first_name, open_archive
+from porting.checkpoint.zips.archive import STORED, Archive, Member, open_archive
 from porting.checkpoint.zips.inflate import contents
 from porting.checkpoint.zips.layout import Placed, Record
 from porting.errors import FormatError, UsageError

@@ -15,7 +15,8 @@ from porting.checkpoint.shard_index import is_index, read_index
 from porting.checkpoint.storage import Storage
 from porting.checkpoint.torch.entries import byte_strides, entries_of, merged, parse
 from porting.checkpoint.torch.values import StorageRef, TensorView
-from porting.checkpoint.zips.archive import Archive, first_name, open_archive
+from porting.checkpoint.zip_names import first_name
+from porting.checkpoint.zips.archive import Archive, open_archive
 from porting.checkpoint.zips.inflate import Contents, contents
 from porting.errors import FormatError
 

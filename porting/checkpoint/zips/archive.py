@@ -18,11 +18,10 @@ from typing import NamedTuple
 from porting.checkpoint.checksum import crc32
 from porting.checkpoint.pieces import HELD
 from porting.checkpoint.storage import MappedFile
+from porting.checkpoint.zip_names import LOCAL_MAGIC
 from porting.errors import FormatError
 
 STORED, DEFLATED = 0, 8
-
-LOCAL_MAGIC = b"PK\x03\x04"
 
 _LOCAL = struct.Struct("<4s5H3I2H")
 _CENTRAL = struct.Struct("<4s6H3I5H2I")
@@ -137,20 +136,6 @@ class Archive(NamedTuple):
             if value != member.crc:
                 yield f"{self.file.path}: {member.name}: wanted CRC-32 {member.crc:08x}, got {value:08x}"
             self.file.release(member.offset, member.packed)
-
-
-def first_name(path: Path) -> str | None:
-    """The name in a file's first local header; None if it is not a zip file. Opens nothing else."""
-    try:
-        if not path.is_file():
-            return None
-        with path.open("rb") as file:
-            head = file.read(_LOCAL.size)
-            if len(head) < _LOCAL.size or not head.startswith(LOCAL_MAGIC):
-                return None
-            return file.read(_LOCAL.unpack(head)[9]).decode("utf-8", "replace")
-    except OSError:
-        return None
 
 
 def open_archive(path: Path) -> Archive:
