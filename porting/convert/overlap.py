@@ -6,22 +6,16 @@ from functools import cache
 
 from porting.convert.notation import Field, Template
 
-_Parts = tuple[str | Field, ...]
-
 _Token = tuple[str, bool]
 """(character class, may repeat): a literal character, `digit`, or `free`."""
 
 
-def _class(field: Field) -> str:
-    return "digit" if field.kind == "digits" else "free"
-
-
 @cache
-def _tokens(parts: _Parts) -> list[_Token]:
+def _tokens(parts: tuple[str | Field, ...]) -> list[_Token]:
     tokens: list[_Token] = []
     for part in parts:
         if isinstance(part, Field):
-            tokens.append((_class(part), True))
+            tokens.append(("digit" if part.kind == "digits" else "free", True))
         else:
             tokens.extend((char, False) for char in part)
     return tokens
@@ -54,9 +48,9 @@ def templates_overlap(one: Template, two: Template) -> str | None:
         return None
     if one.plain and two.plain:
         return str(one) if _plain_overlap(one, two) else None
-    for first in map(_joined, one.spellings()):
-        for second in map(_joined, two.spellings()):
-            if _reach(first, second):
+    for first in one.spellings():
+        for second in two.spellings():
+            if _reach(_tokens(first), _tokens(second)):
                 return "".join(f"{{{part.name}}}" if isinstance(part, Field) else part for part in first)
     return None
 
@@ -70,45 +64,25 @@ def _plain_overlap(one: Template, two: Template) -> bool:
     touching = one.tail[:1].isdigit() or two.tail[:1].isdigit()
     if not touching and short == long:
         return one.tail == two.tail
-    return (touching or long[len(short) :][:1].isdigit()) and _reach(one.parts, two.parts)
+    return (touching or long[len(short) :][:1].isdigit()) and _reach(_tokens(one.parts), _tokens(two.parts))
 
 
-@cache
-def _joined(parts: _Parts) -> _Parts:
-    """The same with what is spelled out one after the other in one piece."""
-    joined: list[str | Field] = []
-    for part in parts:
-        if joined and isinstance(part, str) and isinstance(joined[-1], str):
-            joined[-1] += part
-        else:
-            joined.append(part)
-    return tuple(joined)
+def _ends(tokens: list[_Token], at: int) -> bool:
+    """Is what may repeat here over where it stops, for the next character is none of it?"""
+    return at + 1 == len(tokens) or not _meet(tokens[at][0], tokens[at + 1][0])
 
 
-def _apart(one: _Parts, two: _Parts) -> bool:
-    """Do they spell out different letters at a place that both come to together?"""
-    for at, (a, b) in enumerate(zip(one, two, strict=False)):
-        if isinstance(a, str) and isinstance(b, str):
-            if a != b:
-                return not (a.startswith(b) or b.startswith(a))
-        elif not (_ends(one, at) and _ends(two, at) and a[1:] == b[1:]):
-            return False
-    return False
-
-
-def _ends(parts: _Parts, at: int) -> bool:
-    """Is this a field that is over where the next letters begin, for it can hold none such?"""
-    field, following = parts[at], parts[at + 1] if at + 1 < len(parts) else "\0"
-    return isinstance(field, Field) and isinstance(following, str) and not _meet(_class(field), following[0])
-
-
-def _reach(one: _Parts, two: _Parts) -> bool:
+def _reach(a: list[_Token], b: list[_Token]) -> bool:
     """Is there a string that both automata read to the end?"""
-    if _apart(one, two):
-        return False
-    a, b = _tokens(one), _tokens(two)
+    start = 0
+    for one, two in zip(a, b, strict=False):  # what both spell out can only be read in one way
+        if (one[1] or two[1]) and not (one == two and _ends(a, start) and _ends(b, start)):
+            break
+        if not _meet(one[0], two[0]):
+            return False
+        start += 1
     seen: set[tuple[int, int]] = set()
-    todo = [(0, 0)]
+    todo = [(start, start)]
     while todo:
         i, j = todo.pop()
         if (i, j) in seen:
